@@ -1,0 +1,197 @@
+#include "block/buffer.h"
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <utility>
+
+#include "base/check.h"
+
+namespace dst::block {
+
+namespace detail {
+
+/// One MiB of the arena, cut into buffers of one size, all of one account.
+struct Slab : ListHook<> {
+    std::byte* base = nullptr;
+    Account* owner = nullptr;
+    std::uint32_t size_class = 0;
+    std::uint32_t free_count = 0;
+    std::array<std::uint16_t, kSlabBytes / kBufferMinBytes> free_indices{};
+    std::array<std::uint32_t, kSlabBytes / kBufferMinBytes> references{};
+
+    [[nodiscard]] std::size_t buffer_bytes() const { return kBufferMinBytes << size_class; }
+    [[nodiscard]] std::uint32_t capacity() const {
+        return static_cast<std::uint32_t>(kSlabBytes / buffer_bytes());
+    }
+    void cut(std::uint32_t into_class) {
+        size_class = into_class;
+        free_count = capacity();
+        for (std::uint32_t at = 0; at < free_count; ++at)
+            free_indices[at] = static_cast<std::uint16_t>(free_count - 1 - at);
+    }
+};
+
+}  // namespace detail
+
+using detail::Slab;
+
+namespace {
+
+std::size_t class_of(std::size_t bytes) {
+    CHECK(bytes > 0 && bytes <= kSlabBytes);
+    const std::size_t pages = (bytes + kBufferMinBytes - 1) / kBufferMinBytes;
+    return static_cast<std::size_t>(std::bit_width(pages - 1));
+}
+
+}  // namespace
+
+Buffer::Buffer(const Buffer& other) : slab_(other.slab_), index_(other.index_) {
+    if (slab_ != nullptr) ++slab_->references[index_];
+}
+
+Buffer::Buffer(Buffer&& other) noexcept
+    : slab_(std::exchange(other.slab_, nullptr)), index_(other.index_) {}
+
+Buffer& Buffer::operator=(Buffer other) noexcept {
+    std::swap(slab_, other.slab_);
+    std::swap(index_, other.index_);
+    return *this;
+}
+
+Buffer::~Buffer() {
+    if (slab_ != nullptr && --slab_->references[index_] == 0) slab_->owner->give(*slab_, index_);
+}
+
+std::span<std::byte> Buffer::bytes() const {
+    CHECK(slab_ != nullptr);
+    return {slab_->base + index_ * slab_->buffer_bytes(), slab_->buffer_bytes()};
+}
+
+Account::Account(BufferPool& pool, std::size_t guaranteed_slabs) : pool_(pool) {
+    // What others hold or were promised can't be promised again.
+    guaranteed_ = std::min(guaranteed_slabs,
+                           pool.free_count_ - std::min(pool.free_count_, pool.guaranteed_unused_));
+    pool.guaranteed_unused_ += guaranteed_;
+    pool.accounts_.push_back(this);
+}
+
+Account::~Account() {
+    CHECK(slabs_held_ == 0);
+    pool_.guaranteed_unused_ -= guaranteed_;
+    std::erase(pool_.accounts_, this);
+}
+
+std::size_t Account::bytes_held() const { return slabs_held_ * kSlabBytes; }
+
+bool Account::may_take_slab() const {
+    if (pool_.free_count_ == 0) return false;
+    if (slabs_held_ < guaranteed_) return true;
+    const std::size_t unpromised = pool_.free_count_ - pool_.guaranteed_unused_;
+    return slabs_held_ - guaranteed_ < unpromised;
+}
+
+Buffer Account::take(std::size_t size_class) {
+    Slab* slab = open_[size_class].front();
+    if (slab == nullptr) {
+        if (!may_take_slab()) return {};
+        slab = pool_.free_.pop_front();
+        --pool_.free_count_;
+        if (slabs_held_++ < guaranteed_) --pool_.guaranteed_unused_;
+        slab->owner = this;
+        slab->cut(static_cast<std::uint32_t>(size_class));
+        open_[size_class].push_back(*slab);
+    }
+    const std::uint32_t index = slab->free_indices[--slab->free_count];
+    if (slab->free_count == 0) {
+        slab->unlink();
+        full_.push_back(*slab);
+    }
+    slab->references[index] = 1;
+    return Buffer(slab, index);
+}
+
+void Account::give(Slab& slab, std::uint32_t index) {
+    if (slab.free_count == 0) {
+        slab.unlink();
+        open_[slab.size_class].push_front(slab);
+    }
+    slab.free_indices[slab.free_count++] = static_cast<std::uint16_t>(index);
+    const bool emptied = slab.free_count == slab.capacity();
+    if (emptied) {
+        slab.unlink();
+        slab.owner = nullptr;
+        pool_.free_.push_front(slab);
+        ++pool_.free_count_;
+        if (--slabs_held_ < guaranteed_) ++pool_.guaranteed_unused_;
+    }
+    if (pool_.waiting_ == 0) return;
+    serve_waiters();
+    if (emptied) pool_.serve_accounts();
+}
+
+void Account::serve_waiters() {
+    while (Request* const first = waiters_.front()) {
+        first->granted = take(first->size_class);
+        if (!first->granted) return;
+        --pool_.waiting_;
+        first->wake();
+    }
+}
+
+Buffer Account::try_allocate(std::size_t bytes) {
+    const std::size_t size_class = class_of(bytes);
+    return waiters_.empty() ? take(size_class) : Buffer{};
+}
+
+async::Task<Buffer> Account::allocate(std::size_t bytes) {
+    if (Buffer buffer = try_allocate(bytes)) co_return buffer;
+
+    struct Awaiter : Request {
+        Account& account;
+        Awaiter(Account& from, std::size_t wanted) : account(from) { size_class = wanted; }
+        ~Awaiter() {
+            if (!granted && is_linked()) --account.pool_.waiting_;
+        }
+        Awaiter(const Awaiter&) = delete;
+        Awaiter& operator=(const Awaiter&) = delete;
+        bool await_ready() const noexcept { return false; }
+        void await_suspend(std::coroutine_handle<> handle) {
+            suspend(handle);
+            account.waiters_.push_back(*this);
+            ++account.pool_.waiting_;
+            account.pool_.ask_to_reclaim();
+        }
+        Buffer await_resume() { return std::move(granted); }
+    };
+    co_return co_await Awaiter(*this, class_of(bytes));
+}
+
+BufferPool::BufferPool(std::size_t bytes)
+    : arena_(std::max<std::size_t>(bytes / kSlabBytes, 2) * kSlabBytes) {
+    const std::size_t slabs = arena_.bytes().size() / kSlabBytes;
+    slabs_.reserve(slabs);
+    for (std::size_t at = 0; at < slabs; ++at) {
+        slabs_.push_back(std::make_unique<Slab>());
+        slabs_.back()->base = arena_.bytes().data() + at * kSlabBytes;
+        free_.push_back(*slabs_.back());
+    }
+    free_count_ = slabs;
+}
+
+BufferPool::~BufferPool() { CHECK(free_count_ == slabs_.size()); }
+
+void BufferPool::ask_to_reclaim() {
+    for (Reclaimable* at = reclaimables_.front(); at != nullptr; at = reclaimables_.next(*at))
+        at->reclaim();
+}
+
+void BufferPool::serve_accounts() {
+    // Round robin, so that the first account doesn't get every slab that comes free.
+    for (std::size_t left = accounts_.size(); left > 0 && waiting_ > 0; --left) {
+        next_account_ = (next_account_ + 1) % accounts_.size();
+        accounts_[next_account_]->serve_waiters();
+    }
+}
+
+}  // namespace dst::block

@@ -1,0 +1,136 @@
+// Buffers: all memory that payloads pass through, bounded, shared out fairly.
+//
+// A pool is one arena, cut into slabs of 1 MiB; a slab serves one size class of one account. An
+// account is what one top-level device may use: it always gets its guaranteed slabs, and of the
+// rest as many as are still free (the dynamic threshold of Choudhury and Hahne, 1998: whoever hogs
+// leaves as much as he takes). So a device whose peer is stuck can fill its share and no more, and
+// the memory in use never exceeds the arena, whatever peers do (design §4, memory).
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "async/task.h"
+#include "async/wait.h"
+#include "base/list.h"
+#include "base/pages.h"
+
+namespace dst::block {
+
+class BufferPool;
+class Account;
+
+namespace detail {
+struct Slab;
+}
+
+/// A reference to a buffer: counted, so a buffer lives until the last one goes. Not thread-safe:
+/// buffers stay on their reactor.
+class Buffer {
+  public:
+    Buffer() = default;
+    Buffer(const Buffer& other);
+    Buffer(Buffer&& other) noexcept;
+    Buffer& operator=(Buffer other) noexcept;
+    ~Buffer();
+
+    [[nodiscard]] explicit operator bool() const { return slab_ != nullptr; }
+    /// The whole buffer; a power of two, at least what was asked for. 4 KiB-aligned.
+    [[nodiscard]] std::span<std::byte> bytes() const;
+
+  private:
+    friend class Account;
+    Buffer(detail::Slab* slab, std::uint32_t index) : slab_(slab), index_(index) {}
+
+    detail::Slab* slab_ = nullptr;
+    std::uint32_t index_ = 0;
+};
+
+inline constexpr std::size_t kBufferMinBytes = 4096;
+inline constexpr std::size_t kSlabBytes = 1 << 20;
+inline constexpr std::size_t kSizeClasses = 9;  // 4 KiB .. 1 MiB
+
+/// One user's share of a pool. Outlives its buffers and everyone who waits.
+class Account {
+  public:
+    /// `guaranteed_slabs` are set aside for this account.
+    Account(BufferPool& pool, std::size_t guaranteed_slabs);
+    ~Account();
+    Account(const Account&) = delete;
+    Account& operator=(const Account&) = delete;
+
+    /// A buffer of at least `bytes` (at most 1 MiB), or an empty one if there is none now, or
+    /// somebody waits already.
+    [[nodiscard]] Buffer try_allocate(std::size_t bytes);
+    /// The same, but waits; first come, first served. Suspends if there is none now.
+    [[nodiscard]] async::Task<Buffer> allocate(std::size_t bytes);
+
+    [[nodiscard]] std::size_t bytes_held() const;
+    [[nodiscard]] bool has_waiters() { return !waiters_.empty(); }
+
+  private:
+    friend class BufferPool;
+    friend class Buffer;
+    struct Request : async::Waiter {
+        std::size_t size_class = 0;
+        Buffer granted;
+    };
+
+    Buffer take(std::size_t size_class);
+    void give(detail::Slab& slab, std::uint32_t index);
+    void serve_waiters();
+    [[nodiscard]] bool may_take_slab() const;
+
+    BufferPool& pool_;
+    std::size_t guaranteed_;
+    std::size_t slabs_held_ = 0;
+    List<detail::Slab> open_[kSizeClasses];  // slabs with a free buffer
+    List<detail::Slab> full_;
+    List<Request> waiters_;
+};
+
+/// What keeps buffers after they were answered (the replay windows) and can be asked to let go.
+class Reclaimable : public ListHook<> {
+  public:
+    virtual ~Reclaimable() = default;
+    /// Somebody waits for memory: give back what you can, soon. Must not suspend.
+    virtual void reclaim() = 0;
+};
+
+class BufferPool {
+  public:
+    /// Reserves `bytes` (rounded down to slabs, at least two) of address space; pages come into
+    /// being as they are used.
+    explicit BufferPool(std::size_t bytes);
+    ~BufferPool();
+    BufferPool(const BufferPool&) = delete;
+    BufferPool& operator=(const BufferPool&) = delete;
+
+    [[nodiscard]] std::size_t slabs_total() const { return slabs_.size(); }
+    [[nodiscard]] std::size_t slabs_free() const { return free_count_; }
+    [[nodiscard]] std::span<std::byte> arena() const { return arena_.bytes(); }
+    /// True while somebody waits for a buffer.
+    [[nodiscard]] bool has_waiters() const { return waiting_ > 0; }
+    void add(Reclaimable& who) { reclaimables_.push_back(who); }
+
+  private:
+    friend class Account;
+    friend class Buffer;
+    void ask_to_reclaim();
+    void serve_accounts();
+
+    Pages arena_;
+    std::vector<std::unique_ptr<detail::Slab>> slabs_;
+    List<detail::Slab> free_;
+    std::size_t free_count_ = 0;
+    std::size_t guaranteed_unused_ = 0;  // set aside and not taken yet
+    std::size_t waiting_ = 0;
+    std::vector<Account*> accounts_;
+    std::size_t next_account_ = 0;
+    List<Reclaimable> reclaimables_;
+};
+
+}  // namespace dst::block
