@@ -30,6 +30,8 @@ struct FileInfo {
     bool can_zero_fast = false;
     /// Which medium this is: stays the same over restarts and differs for another disk or file.
     std::uint64_t identity = 0;
+    /// Requests bypass the page cache: asked for, and the medium can do it.
+    bool is_direct = false;
 };
 
 /// What is known of `count` bytes from an offset on (NBD `base:allocation`).
@@ -52,7 +54,9 @@ class File {
     /// Writes all of `from`, or fails. `durable`: it survives a power cut once this returns.
     virtual async::Task<Result<>> write(ByteOffset at, std::span<const std::byte> from,
                                         bool durable) = 0;
-    /// Makes durable whatever was answered before this call.
+    /// Makes durable whatever was answered before this call. Once it (or a durable write) has
+    /// failed because the medium did, every later one fails: the kernel has dropped what it could
+    /// not write, and a success would hide that. Open the file anew to go on.
     virtual async::Task<Result<>> sync() = 0;
     /// Unmaps; the content is undefined afterwards. Advisory: may do nothing.
     virtual async::Task<Result<>> discard(ByteOffset at, ByteCount count) = 0;

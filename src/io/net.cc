@@ -1,6 +1,7 @@
 #include "io/net.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "base/check.h"
 
@@ -25,6 +26,14 @@ async::Task<Result<>> send_all(Stream& stream, std::span<Slice> slices) {
 async::Task<Result<>> send_all(Stream& stream, std::span<const std::byte> bytes) {
     Slice slice = slice_of(bytes);
     co_return co_await send_all(stream, std::span(&slice, 1));
+}
+
+async::Task<Outcome<std::unique_ptr<Stream>>> Network::connect_unless(Endpoint endpoint,
+                                                                      TimePoint deadline,
+                                                                      Duration silence,
+                                                                      Interrupt& interrupt) {
+    if (interrupt.is_raised()) co_return refuse(ErrorCode::cancelled, "cancelled");
+    co_return co_await connect(std::move(endpoint), deadline, silence);
 }
 
 }  // namespace dst::io

@@ -10,6 +10,7 @@
 #include "base/result.h"
 #include "io/address.h"
 #include "io/clock.h"
+#include "io/interrupt.h"
 #include "io/slice.h"
 
 namespace dst::io {
@@ -57,8 +58,19 @@ class Network {
     virtual async::Task<Outcome<std::unique_ptr<Stream>>> connect(Endpoint endpoint,
                                                                   TimePoint deadline,
                                                                   Duration silence) = 0;
+    /// The same, given up with `cancelled` soon after `interrupt` is raised. (Without an
+    /// implementation of its own it waits for `deadline`.)
+    virtual async::Task<Outcome<std::unique_ptr<Stream>>> connect_unless(Endpoint endpoint,
+                                                                         TimePoint deadline,
+                                                                         Duration silence,
+                                                                         Interrupt& interrupt);
     /// Listens. A port in use is tried again for 2 s. Suspends.
     virtual async::Task<Outcome<std::unique_ptr<Listener>>> listen(Endpoint endpoint) = 0;
+    /// Takes over a stream of another reactor's network, on which no call is in flight; it was
+    /// handed to this thread before. From here on it belongs to this network. Does not suspend.
+    [[nodiscard]] virtual std::unique_ptr<Stream> adopt(std::unique_ptr<Stream> stream) {
+        return stream;
+    }
 };
 
 }  // namespace dst::io

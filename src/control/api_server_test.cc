@@ -1,0 +1,424 @@
+#include "control/api_server.h"
+
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <chrono>
+#include <deque>
+#include <filesystem>
+#include <fstream>
+#include <thread>
+
+#include <gtest/gtest.h>
+
+#include "async/scope.h"
+#include "async/wait.h"
+#include "control/api_client.h"
+
+namespace dst::control {
+namespace {
+
+using namespace std::chrono_literals;
+using Steady = std::chrono::steady_clock;
+
+/// A thread that runs tasks, as a reactor would; none of them goes on after it first waited.
+class Reactor {
+public:
+    Reactor() : thread_([this] { run(); }) {}
+    ~Reactor() {
+        {
+            const std::lock_guard lock(mutex_);
+            is_ending_ = true;
+        }
+        changed_.notify_all();
+        thread_.join();
+    }
+    SpawnOnReactor spawner() {
+        return [this](std::function<async::Task<void>()> make) {
+            {
+                const std::lock_guard lock(mutex_);
+                queue_.push_back(std::move(make));
+            }
+            changed_.notify_all();
+        };
+    }
+    /// While paused, nothing that is spawned begins.
+    void pause() { is_paused_ = true; }
+    std::thread::id id() const { return thread_.get_id(); }
+
+private:
+    void run() {
+        async::RunQueue ready;
+        const async::RunQueue::Enter entered(ready);
+        async::Scope scope;
+        std::unique_lock lock(mutex_);
+        while (true) {
+            changed_.wait(lock, [this] { return is_ending_ || (!queue_.empty() && !is_paused_); });
+            if (is_ending_) break;
+            auto make = std::move(queue_.front());
+            queue_.pop_front();
+            lock.unlock();
+            scope.spawn(make());
+            make = {};
+            lock.lock();
+        }
+        queue_.clear();
+    }
+
+    std::mutex mutex_;
+    std::condition_variable changed_;
+    std::deque<std::function<async::Task<void>()>> queue_;
+    bool is_ending_ = false;
+    std::atomic<bool> is_paused_ = false;
+    std::thread thread_;
+};
+
+/// Notes what it was asked for; refuses what is named "bad"; never ends what is named "slow".
+class FakeOperations final : public Operations {
+public:
+    async::Task<Outcome<Status>> status() override {
+        ran_on = std::this_thread::get_id();
+        Status status;
+        status.version = "test";
+        status.storages.push_back({.name = "vol0",
+                                   .algorithm = "linear",
+                                   .size = {},
+                                   .state = StorageState::running,
+                                   .reason = {},
+                                   .since = {},
+                                   .attached_as = {},
+                                   .nodes = {},
+                                   .resync = {}});
+        co_return status;
+    }
+    async::Task<Outcome<>> storage_create(StorageSpec spec, bool start) override {
+        co_return co_await done(spec.name, to_json(spec) + (start ? " start" : " stopped"));
+    }
+    async::Task<Outcome<>> storage_start(std::string name) override {
+        co_return co_await done(name, "start");
+    }
+    async::Task<Outcome<>> storage_stop(std::string name) override {
+        co_return co_await done(name, "stop");
+    }
+    async::Task<Outcome<>> storage_remove(std::string name) override {
+        co_return co_await done(name, "remove");
+    }
+    async::Task<Outcome<>> node_add(std::string storage, NodeSpec node) override {
+        co_return co_await done(storage, "node " + to_string(node));
+    }
+    async::Task<Outcome<>> export_add(ExportSpec spec) override {
+        co_return co_await done(spec.name, "export " + to_string(spec.device));
+    }
+    async::Task<Outcome<>> export_remove(std::string name) override {
+        co_return co_await done(name, "unexport");
+    }
+    async::Task<Outcome<std::vector<ExportStatus>>> export_list() override {
+        co_return std::vector<ExportStatus>{{"e", "/d", SectorCount(8), 1, false, ""}};
+    }
+    async::Task<Outcome<AlgorithmStatus>> algorithm_load(std::string file) override {
+        co_return AlgorithmStatus{"stripe", "", file, 0};
+    }
+    async::Task<Outcome<std::vector<AlgorithmStatus>>> algorithm_list() override {
+        co_return std::vector<AlgorithmStatus>{{"linear", "", "", 3}};
+    }
+    async::Task<Outcome<>> algorithm_unload(std::string name) override {
+        co_return co_await done(name, "unload");
+    }
+
+    std::string last;
+    std::atomic<std::thread::id> ran_on;
+    std::atomic<int> begun = 0;
+
+private:
+    async::Task<Outcome<>> done(std::string name, std::string what) {
+        ++begun;
+        if (name == "slow") co_await never_.wait();
+        if (name == "bad") co_return refuse(ErrorCode::busy, "bad is in use; stop it first");
+        last = name + ": " + what;
+        co_return Outcome<>{};
+    }
+
+    async::Event never_;
+};
+
+class Api : public testing::Test {
+protected:
+    Api() {
+        char pattern[] = "/tmp/dst-api-XXXXXX";
+        folder = ::mkdtemp(pattern);
+        path = folder + "/dst.sock";
+    }
+    ~Api() override {
+        server.reset();
+        reactor.reset();
+        std::filesystem::remove_all(folder);
+    }
+    void start(ApiServer::Limits limits = {}) {
+        auto started = ApiServer::start(path, operations, reactor->spawner(), limits);
+        ASSERT_TRUE(started.has_value()) << started.error().text;
+        server = *std::move(started);
+    }
+    Outcome<std::string> ask(std::string_view method, const std::string& target,
+                             std::string body = {}) {
+        return ApiClient(path).request(method, target, std::move(body));
+    }
+    /// What a raw client gets for `text`.
+    std::string raw(const std::string& text, bool ends = true) {
+        const Descriptor socket = connect_to_daemon(path).value();
+        EXPECT_GE(::send(socket.number(), text.data(), text.size(), MSG_NOSIGNAL), 0);
+        if (ends) ::shutdown(socket.number(), SHUT_WR);
+        std::string out;
+        char buffer[4096];
+        ssize_t size = 0;
+        while ((size = ::recv(socket.number(), buffer, sizeof buffer, 0)) > 0) {
+            out.append(buffer, static_cast<std::size_t>(size));
+        }
+        return out;
+    }
+
+    std::string folder;
+    std::string path;
+    FakeOperations operations;
+    std::unique_ptr<Reactor> reactor = std::make_unique<Reactor>();
+    std::unique_ptr<ApiServer> server;
+};
+
+TEST_F(Api, every_operation_is_reached) {
+    start();
+    EXPECT_EQ(ApiClient(path).status().value().version, "test");
+    EXPECT_EQ(operations.ran_on.load(), reactor->id()) << "on the reactor's thread";
+    EXPECT_EQ(parse_status(ask("GET", "/v1/storages").value()).value().storages.size(), 1U);
+    const auto done = [&](std::string_view method, const std::string& target,
+                          std::string body = {}) {
+        const auto answer = ask(method, target, std::move(body));
+        EXPECT_TRUE(answer.has_value()) << answer.error().text;
+        return operations.last;
+    };
+    const std::string spec = R"("name":"v","algorithm":"linear","nodes":["L: /d"])";
+    EXPECT_EQ(done("POST", "/v1/storages", "{" + spec + "}"), "v: {" + spec + "} start");
+    EXPECT_EQ(done("POST", "/v1/storages", "{" + spec + R"(,"start":false})"),
+              "v: {" + spec + "} stopped");
+    EXPECT_EQ(done("POST", "/v1/storages/v/start"), "v: start");
+    EXPECT_EQ(done("POST", "/v1/storages/v/stop"), "v: stop");
+    EXPECT_EQ(done("DELETE", "/v1/storages/v"), "v: remove");
+    EXPECT_EQ(done("POST", "/v1/storages/v/nodes", R"({"node":"R: h/e"})"), "v: node R: h:10809/e");
+    EXPECT_EQ(done("POST", "/v1/storages/v/nodes", R"({"node":{"device":"L: /d","size":"1G"}})"),
+              "v: node L: /d");
+    EXPECT_EQ(done("POST", "/v1/exports", R"({"name":"e","device":"storage:v"})"),
+              "e: export storage:v");
+    EXPECT_EQ(done("DELETE", "/v1/exports/e"), "e: unexport");
+    EXPECT_EQ(done("DELETE", "/v1/algorithms/stripe"), "stripe: unload");
+    EXPECT_EQ(parse_status(ask("GET", "/v1/exports").value()).value().exports.at(0).name, "e");
+    EXPECT_EQ(parse_status(ask("GET", "/v1/algorithms").value()).value().algorithms.at(0).uses, 3U);
+    const auto loaded = ask("POST", "/v1/algorithms", R"({"file":"/lib/stripe.so"})");
+    EXPECT_EQ(parse_status(loaded.value()).value().algorithms.at(0).file, "/lib/stripe.so");
+}
+
+TEST_F(Api, a_refusal_arrives_with_its_code_and_text) {
+    start();
+    const auto refused = ask("POST", "/v1/storages/bad/stop");
+    ASSERT_FALSE(refused.has_value());
+    EXPECT_EQ(refused.error().code, ErrorCode::busy);
+    EXPECT_EQ(refused.error().text, "bad is in use; stop it first");
+    const std::string http = raw("DELETE /v1/exports/bad HTTP/1.1\r\nHost: x\r\n\r\n");
+    EXPECT_TRUE(http.starts_with("HTTP/1.1 409 ")) << http;
+    EXPECT_NE(http.find(R"({"error":{"code":"busy","text":"bad is in use; stop it first"}})"),
+              std::string::npos);
+}
+
+TEST_F(Api, bad_requests_are_refused_and_reach_nobody) {
+    start();
+    const auto status = [&](std::string_view method, const std::string& target,
+                            std::string body = {}) {
+        const auto answer = ask(method, target, std::move(body));
+        EXPECT_FALSE(answer.has_value()) << target;
+        return answer.error();
+    };
+    EXPECT_EQ(status("GET", "/").code, ErrorCode::not_found);
+    EXPECT_EQ(status("GET", "/v1/nothing").code, ErrorCode::not_found);
+    EXPECT_EQ(status("GET", "/v1/status/").code, ErrorCode::not_found);
+    EXPECT_EQ(status("DELETE", "/v1/status").text, "DELETE can't be done with this path, only GET");
+    EXPECT_EQ(status("PUT", "/v1/storages", "{}").text,
+              "PUT can't be done with this path, only GET, POST");
+    EXPECT_EQ(status("POST", "/v1/storages", "{").code, ErrorCode::invalid);
+    EXPECT_EQ(status("POST", "/v1/storages", "[]").code, ErrorCode::invalid);
+    EXPECT_EQ(status("POST", "/v1/storages", "").code, ErrorCode::invalid);
+    EXPECT_NE(status("POST", "/v1/storages", R"({"nmae":"v"})").text.find("did you mean 'name'"),
+              std::string::npos);
+    EXPECT_EQ(status("POST", "/v1/storages",
+                     R"({"name":"v","algorithm":"a","nodes":["L: /d"],"start":"yes"})")
+                  .text,
+              "start is a string; send true or false, or leave it out");
+    EXPECT_EQ(status("POST", "/v1/storages/v/nodes", "{}").code, ErrorCode::invalid);
+    EXPECT_EQ(status("POST", "/v1/algorithms", R"({"file":"stripe.so"})").code, ErrorCode::invalid);
+    EXPECT_EQ(status("POST", "/v1/exports", std::string(2 << 20, 'x')).code, ErrorCode::overflow);
+    EXPECT_EQ(status("GET", "/" + std::string(5000, 'x')).code, ErrorCode::not_found);
+    EXPECT_EQ(operations.begun, 0);
+}
+
+TEST_F(Api, garbage_instead_of_http_is_no_crash) {
+    start();
+    for (const std::string& text :
+         {std::string("\r\n\r\n"), std::string("GET"), std::string(100'000, 'A'),
+          std::string("\0\xff\x16\x03\x01", 5), std::string("GET / HTTP/9.9\r\n\r\n"),
+          "GET /v1/status HTTP/1.1\r\nX: " + std::string(20'000, 'y') + "\r\n\r\n",
+          std::string("POST /v1/exports HTTP/1.1\r\nContent-Length: 99\r\n\r\n{"),
+          std::string("POST /v1/exports HTTP/1.1\r\nContent-Length: -1\r\n\r\n{"),
+          std::string("POST /v1/exports HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n"),
+          std::string("POST /v1/exports HTTP/1.1\r\nContent-Type: multipart/form-data; "
+                      "boundary=x\r\nContent-Length: 1\r\n\r\n{")}) {
+        const std::string answer = raw(text);
+        EXPECT_TRUE(answer.empty() || answer.starts_with("HTTP/1.1 4")) << text << "\n" << answer;
+    }
+    EXPECT_TRUE(ask("GET", "/v1/status").has_value());
+}
+
+TEST_F(Api, chunks_without_end_take_no_memory) {
+    start({.threads = 2, .operation_max = 60s, .http = {.body_bytes_max = 1000, .transfer_max = 5s}});
+    const std::string chunk = "400\r\n" + std::string(1024, '{') + "\r\n";
+    std::string text = "POST /v1/exports HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n";
+    for (int i = 0; i < 4; ++i) text += chunk;
+    EXPECT_TRUE(raw(text + "0\r\n\r\n").starts_with("HTTP/1.1 413 "));
+    for (int i = 0; i < 1000; ++i) text += chunk;
+    const Descriptor socket = connect_to_daemon(path).value();
+    while (::send(socket.number(), text.data(), text.size(), MSG_NOSIGNAL) > 0) {
+    }
+    EXPECT_TRUE(ask("GET", "/v1/status").has_value()) << "it closed the other and goes on";
+}
+
+TEST_F(Api, a_request_without_body_need_not_say_its_length) {
+    start();
+    const std::string answer = raw("POST /v1/storages/v/start HTTP/1.1\r\n\r\n", false);
+    EXPECT_TRUE(answer.starts_with("HTTP/1.1 200 ")) << answer;
+}
+
+TEST_F(Api, an_operation_that_takes_too_long_is_answered_with_504) {
+    start({.threads = 2, .operation_max = 100ms, .http = {}});
+    const auto answer = ask("POST", "/v1/storages/slow/start");
+    ASSERT_FALSE(answer.has_value());
+    EXPECT_EQ(answer.error().code, ErrorCode::timed_out);
+    EXPECT_EQ(answer.error().text,
+              "it did not end within 0.1 s and goes on in the daemon; see how it ends with 'dst "
+              "status'");
+}
+
+TEST_F(Api, a_client_that_sends_half_a_request_is_let_go) {
+    start({.threads = 1, .operation_max = 1s, .http = {.body_bytes_max = 1000, .transfer_max = 200ms}});
+    const Descriptor first = connect_to_daemon(path).value();
+    ASSERT_EQ(::send(first.number(), "GET /v1", 7, MSG_NOSIGNAL), 7);
+    EXPECT_TRUE(ask("GET", "/v1/status").has_value()) << "the one thread is free again";
+}
+
+TEST_F(Api, stopping_is_prompt_while_clients_hang) {
+    start();
+    std::vector<Descriptor> silent;
+    for (int i = 0; i < 20; ++i) silent.push_back(connect_to_daemon(path).value());
+    for (int i = 0; i < 3; ++i) {
+        ASSERT_EQ(::send(silent[static_cast<std::size_t>(i)].number(), "GET", 3, MSG_NOSIGNAL), 3);
+    }
+    std::this_thread::sleep_for(20ms);
+    const auto before = Steady::now();
+    server->stop();
+    EXPECT_LT(Steady::now() - before, 1s);
+    EXPECT_FALSE(std::filesystem::exists(path));
+    EXPECT_EQ(ask("GET", "/v1/status").error().code, ErrorCode::not_found);
+}
+
+TEST_F(Api, stopping_is_prompt_while_an_operation_never_ends) {
+    start();
+    std::thread client([&] { EXPECT_FALSE(ask("POST", "/v1/storages/slow/stop").has_value()); });
+    while (operations.begun == 0) std::this_thread::sleep_for(1ms);
+    const auto before = Steady::now();
+    server->stop();
+    EXPECT_LT(Steady::now() - before, 1s);
+    client.join();
+}
+
+TEST_F(Api, who_waits_learns_that_the_reactor_ended) {
+    start();
+    reactor->pause();
+    Outcome<std::string> never_begun;
+    std::thread client([&] { never_begun = ask("POST", "/v1/storages/v/stop"); });
+    std::this_thread::sleep_for(50ms);
+    const auto before = Steady::now();
+    reactor.reset();
+    client.join();
+    EXPECT_LT(Steady::now() - before, 1s);
+    ASSERT_FALSE(never_begun.has_value());
+    EXPECT_EQ(never_begun.error().code, ErrorCode::shutting_down);
+}
+
+TEST_F(Api, only_the_owner_may_connect) {
+    start();
+    struct stat status{};
+    ASSERT_EQ(::stat(path.c_str(), &status), 0);
+    EXPECT_EQ(status.st_mode & 0777, 0600U);
+}
+
+TEST_F(Api, the_socket_of_a_living_daemon_is_refused) {
+    start();
+    const auto second = ApiServer::start(path, operations, reactor->spawner());
+    ASSERT_FALSE(second.has_value());
+    EXPECT_EQ(second.error().code, ErrorCode::busy);
+    EXPECT_NE(second.error().text.find("(process " + std::to_string(::getpid()) + ")"),
+              std::string::npos)
+        << second.error().text;
+    EXPECT_TRUE(ask("GET", "/v1/status").has_value());
+}
+
+TEST_F(Api, the_socket_of_a_dead_daemon_is_replaced) {
+    start();
+    server.reset();
+    {
+        // As a kill leaves it: bound once, nobody listens.
+        auto left = ListeningSocket::open(path).value();
+        std::filesystem::rename(path, path + ".kept");
+        left.close();
+        std::filesystem::rename(path + ".kept", path);
+    }
+    ASSERT_TRUE(std::filesystem::exists(path));
+    start();
+    EXPECT_TRUE(ask("GET", "/v1/status").has_value());
+}
+
+TEST_F(Api, what_is_not_a_socket_is_not_replaced) {
+    std::ofstream(path) << "precious";
+    const auto started = ApiServer::start(path, operations, reactor->spawner());
+    ASSERT_FALSE(started.has_value());
+    EXPECT_NE(started.error().text.find("move it away"), std::string::npos);
+    EXPECT_EQ(std::filesystem::file_size(path), 8U);
+}
+
+TEST_F(Api, a_path_that_linux_can_not_take_is_refused) {
+    const auto started = ApiServer::start(folder + "/" + std::string(200, 'x'), operations,
+                                          reactor->spawner());
+    ASSERT_FALSE(started.has_value());
+    EXPECT_NE(started.error().text.find("shorter run_dir"), std::string::npos);
+    EXPECT_FALSE(ApiServer::start(folder + "/none/dst.sock", operations, reactor->spawner()));
+}
+
+TEST_F(Api, nobody_at_the_socket_is_said_with_what_to_do) {
+    const auto answer = ask("GET", "/v1/status");
+    ASSERT_FALSE(answer.has_value());
+    EXPECT_EQ(answer.error().text,
+              "no daemon answers at " + path + ": No such file or directory; start it with 'dst "
+              "daemon', or say which one with --socket PATH");
+}
+
+TEST_F(Api, many_clients_at_once_are_all_answered) {
+    start();
+    std::atomic<int> answered = 0;
+    std::vector<std::thread> clients;
+    for (int i = 0; i < 16; ++i) {
+        clients.emplace_back([&] {
+            for (int k = 0; k < 20; ++k) answered += ask("GET", "/v1/status").has_value() ? 1 : 0;
+        });
+    }
+    for (auto& client : clients) client.join();
+    EXPECT_EQ(answered, 320);
+}
+
+}  // namespace
+}  // namespace dst::control

@@ -1,0 +1,294 @@
+#include "control/daemon.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <functional>
+#include <set>
+#include <utility>
+
+#include "algorithm/linear.h"
+#include "algorithm/loader.h"
+#include "base/check.h"
+#include "base/log.h"
+
+namespace dst::control {
+namespace {
+
+/// One change at a time; the next one begins when this dies.
+class Turn {
+  public:
+    explicit Turn(async::Semaphore& changing) : changing_(changing) {}
+    ~Turn() { changing_.release(); }
+    Turn(const Turn&) = delete;
+    Turn& operator=(const Turn&) = delete;
+
+  private:
+    async::Semaphore& changing_;
+};
+
+template <typename Spec>
+void erase_named(std::vector<Spec>& specs, const std::string& name) {
+    std::erase_if(specs, [&](const Spec& spec) { return spec.name == name; });
+}
+
+AlgorithmStatus to_status(const algorithm::Registry::Listed& listed) {
+    return {.name = listed.name,
+            .description = listed.description,
+            .file = listed.file,
+            .uses = listed.uses};
+}
+
+}  // namespace
+
+Daemon::Daemon(io::World world, Config file, RuntimeState state, node::HeadIdentity head)
+    : world_(world),
+      file_(std::move(file)),
+      state_(std::move(state)),
+      config_(effective(file_, state_)),
+      engine_(world_, registry_, head, config_.memory) {
+    CHECK(registry_.register_algorithm("linear", "nodes one after another", algorithm::make_linear)
+              .has_value());
+}
+
+Daemon::~Daemon() = default;
+
+async::Task<Outcome<>> Daemon::start() {
+    CO_TRY_VOID(start_algorithms());
+    CO_TRY_VOID(start_storages());
+    CO_TRY_VOID(co_await start_exports());
+    for (const io::Endpoint& endpoint : config_.listen)
+        CO_TRY_VOID(co_await engine_.exporter().listen(endpoint));
+    for (const std::string& line : differences(file_, state_)) log::info("{}", line);
+    co_return Outcome<>{};
+}
+
+Outcome<> Daemon::start_algorithms() {
+    for (const AlgorithmSpec& spec : config_.algorithms) {
+        auto loaded = algorithm::load_algorithm(registry_, spec.file);
+        if (!loaded) return std::unexpected(std::move(loaded.error()));
+        log::info("algorithm {}: loaded from {}", *loaded, spec.file);
+    }
+    return {};
+}
+
+/// Storages below come before those that stand on them.
+std::vector<const StorageSpec*> Daemon::in_order_of_need() const {
+    std::vector<const StorageSpec*> order;
+    std::set<std::string> done;
+    const std::function<void(const StorageSpec&)> visit = [&](const StorageSpec& spec) {
+        if (!done.insert(spec.name).second) return;
+        for (const NodeSpec& node : spec.nodes)
+            if (const auto* local = std::get_if<LocalNode>(&node.place))
+                if (const auto* below = std::get_if<StorageDevice>(&local->device))
+                    if (const StorageSpec* const found = config_.find_storage(below->name))
+                        visit(*found);
+        order.push_back(&spec);
+    };
+    for (const StorageSpec& spec : config_.storages) visit(spec);
+    return order;
+}
+
+Outcome<> Daemon::start_storages() {
+    for (const StorageSpec* const spec : in_order_of_need()) {
+        const auto added = engine_.add_storage(*spec, replay_window(*spec, config_));
+        if (!added)
+            return refuse(added.error().code, fmt::format("{}{}storage '{}': {}", spec->where.text,
+                                                          spec->where.text.empty() ? "" : ": ",
+                                                          spec->name, added.error().text));
+    }
+    return {};
+}
+
+async::Task<Outcome<>> Daemon::start_exports() {
+    for (const ExportSpec& spec : config_.exports) {
+        const auto added = co_await engine_.add_export(spec);
+        if (!added)
+            co_return refuse(added.error().code,
+                             fmt::format("{}{}{}", spec.where.text,
+                                         spec.where.text.empty() ? "" : ": ", added.error().text));
+    }
+    co_return Outcome<>{};
+}
+
+async::Task<void> Daemon::stop() { co_await engine_.shut_down(world_.clock.now() + kStopMax); }
+
+/// Makes a change durable and the one in force.
+Outcome<> Daemon::commit(Change change) {
+    TRY_VOID(store_state(world_.files, state_path(file_), change.state));
+    config_ = std::move(change.config);
+    state_ = std::move(change.state);
+    return {};
+}
+
+Outcome<StorageSpec*> Daemon::find_storage(Change& change, const std::string& name) const {
+    for (StorageSpec& spec : change.config.storages)
+        if (spec.name == name) return &spec;
+    return refuse(ErrorCode::not_found,
+                  fmt::format("there is no storage '{}': 'dst status' lists what there is", name));
+}
+
+async::Task<Outcome<Status>> Daemon::status() {
+    Status status;
+    status.version = DST_VERSION;
+    status.time = world_.clock.wall_now();
+    status.memory = {.limit = config_.memory, .used = {}};
+    engine_.report(config_, status);
+    status.algorithms = algorithms();
+    status.warnings = differences(file_, state_);
+    co_return status;
+}
+
+async::Task<Outcome<>> Daemon::create(StorageSpec spec) {
+    CO_TRY_VOID(engine_.add_storage(spec, replay_window(spec, config_)));
+    if (spec.stopped) co_return Outcome<>{};
+    const Outcome<> formed = co_await engine_.wait_formed(spec.name);
+    if (formed) co_return formed;
+    (void)co_await engine_.remove_storage(spec.name);  // nobody can use it yet
+    co_return refuse(formed.error().code, fmt::format("storage '{}' was not created: {}", spec.name,
+                                                      formed.error().text));
+}
+
+async::Task<Outcome<>> Daemon::storage_create(StorageSpec spec, bool start) {
+    co_await changing_.acquire();
+    const Turn turn(changing_);
+    if (config_.find_storage(spec.name) != nullptr)
+        co_return refuse(ErrorCode::exists,
+                         fmt::format("there is a storage '{}' already", spec.name));
+    spec.stopped = !start;
+    Change next = change();
+    next.config.storages.push_back(spec);
+    CO_TRY_VOID(check(next.config));
+    record(next.state, file_, spec);
+    CO_TRY_VOID(co_await create(spec));
+    const Outcome<> noted = commit(std::move(next));
+    if (!noted) (void)co_await engine_.remove_storage(spec.name);  // `noted` is what is told
+    co_return noted;
+}
+
+async::Task<Outcome<>> Daemon::storage_start(std::string name) {
+    co_await changing_.acquire();
+    const Turn turn(changing_);
+    Change next = change();
+    CO_TRY(StorageSpec* const spec, find_storage(next, name));
+    spec->stopped = false;
+    record(next.state, file_, *spec);
+    CO_TRY_VOID(engine_.start_storage(name));
+    co_return commit(std::move(next));
+}
+
+async::Task<Outcome<>> Daemon::storage_stop(std::string name) {
+    co_await changing_.acquire();
+    const Turn turn(changing_);
+    Change next = change();
+    CO_TRY(StorageSpec* const spec, find_storage(next, name));
+    spec->stopped = true;
+    record(next.state, file_, *spec);
+    CO_TRY_VOID(co_await engine_.stop_storage(name, world_.clock.now() + kStopMax));
+    co_return commit(std::move(next));
+}
+
+async::Task<Outcome<>> Daemon::storage_remove(std::string name) {
+    co_await changing_.acquire();
+    const Turn turn(changing_);
+    Change next = change();
+    CO_TRY_VOID(find_storage(next, name));
+    erase_named(next.config.storages, name);
+    record_storage_removed(next.state, file_, name);
+    CO_TRY_VOID(co_await engine_.remove_storage(name));
+    co_return commit(std::move(next));
+}
+
+async::Task<Outcome<>> Daemon::node_add(std::string storage, NodeSpec node) {
+    co_await changing_.acquire();
+    const Turn turn(changing_);
+    Change next = change();
+    CO_TRY(StorageSpec* const spec, find_storage(next, storage));
+    spec->nodes.push_back(node);
+    CO_TRY_VOID(check(next.config));
+    record(next.state, file_, *spec);
+    CO_TRY_VOID(co_await engine_.add_node(storage, std::move(node)));
+    co_return commit(std::move(next));
+}
+
+async::Task<Outcome<>> Daemon::export_add(ExportSpec spec) {
+    co_await changing_.acquire();
+    const Turn turn(changing_);
+    if (config_.find_export(spec.name) != nullptr)
+        co_return refuse(ErrorCode::exists,
+                         fmt::format("there is an export '{}' already", spec.name));
+    Change next = change();
+    next.config.exports.push_back(spec);
+    CO_TRY_VOID(check(next.config));
+    record(next.state, file_, spec);
+    CO_TRY_VOID(co_await engine_.add_export(spec));
+    const Outcome<> noted = commit(std::move(next));
+    if (!noted) (void)co_await engine_.remove_export(spec.name);  // `noted` is what is told
+    co_return noted;
+}
+
+async::Task<Outcome<>> Daemon::export_remove(std::string name) {
+    co_await changing_.acquire();
+    const Turn turn(changing_);
+    if (config_.find_export(name) == nullptr)
+        co_return refuse(
+            ErrorCode::not_found,
+            fmt::format("there is no export '{}': 'dst export list' lists what there is", name));
+    Change next = change();
+    erase_named(next.config.exports, name);
+    record_export_removed(next.state, file_, name);
+    const Outcome<> removed = co_await engine_.remove_export(name);
+    CO_TRY_VOID(commit(std::move(next)));
+    co_return removed;
+}
+
+async::Task<Outcome<std::vector<ExportStatus>>> Daemon::export_list() {
+    Status status;
+    engine_.report(config_, status);
+    co_return std::move(status.exports);
+}
+
+std::vector<AlgorithmStatus> Daemon::algorithms() const {
+    std::vector<AlgorithmStatus> algorithms;
+    for (const auto& listed : registry_.list()) algorithms.push_back(to_status(listed));
+    return algorithms;
+}
+
+async::Task<Outcome<AlgorithmStatus>> Daemon::algorithm_load(std::string file) {
+    co_await changing_.acquire();
+    const Turn turn(changing_);
+    Change next = change();
+    next.config.algorithms.push_back({.file = file, .where = {}});
+    CO_TRY_VOID(check(next.config));
+    record(next.state, file_, next.config.algorithms.back());
+    CO_TRY(const std::string name, algorithm::load_algorithm(registry_, file));
+    if (auto noted = commit(std::move(next)); !noted) {
+        (void)registry_.unregister_algorithm(name);  // nobody can use it yet
+        co_return std::unexpected(std::move(noted.error()));
+    }
+    log::info("algorithm {}: loaded from {}", name, file);
+    for (const auto& listed : registry_.list())
+        if (listed.name == name) co_return to_status(listed);
+    check_failed("the algorithm is listed", __FILE__, __LINE__);
+}
+
+async::Task<Outcome<std::vector<AlgorithmStatus>>> Daemon::algorithm_list() {
+    co_return algorithms();
+}
+
+async::Task<Outcome<>> Daemon::algorithm_unload(std::string name) {
+    co_await changing_.acquire();
+    const Turn turn(changing_);
+    std::string file;
+    for (const auto& listed : registry_.list())
+        if (listed.name == name) file = listed.file;
+    CO_TRY_VOID(registry_.unregister_algorithm(name));
+    Change next = change();
+    std::erase_if(next.config.algorithms,
+                  [&](const AlgorithmSpec& spec) { return spec.file == file; });
+    record_algorithm_removed(next.state, file_, file);
+    log::info("algorithm {}: unloaded", name);
+    co_return commit(std::move(next));
+}
+
+}  // namespace dst::control

@@ -1,0 +1,310 @@
+#include "control/engine.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <set>
+
+#include "base/check.h"
+#include "base/log.h"
+
+namespace dst::control {
+namespace {
+
+/// Of `memory`, what payloads may take; the rest is for code, frames, request slots and the
+/// kernel's share of them.
+ByteCount arena_of(ByteCount memory) {
+    const std::uint64_t reserve = std::clamp<std::uint64_t>(memory.value() / 4, 24 << 20, 64 << 20);
+    return ByteCount(memory.value() > reserve ? memory.value() - reserve : memory.value() / 2);
+}
+
+constexpr std::size_t kGuaranteedSlabs = 2;
+constexpr std::size_t kConnectionSlabs = 4;
+
+exporter::Access access_of(AccessMode mode) {
+    switch (mode) {
+        case AccessMode::read_write:
+            return exporter::Access::read_write;
+        case AccessMode::read_only:
+            return exporter::Access::read_only;
+        case AccessMode::none:
+            return exporter::Access::none;
+    }
+    return exporter::Access::none;
+}
+
+StorageState state_of(storage::State state) {
+    switch (state) {
+        case storage::State::running:
+            return StorageState::running;
+        case storage::State::degraded:
+            return StorageState::degraded;
+        case storage::State::holding:
+            return StorageState::holding;
+        case storage::State::waiting:
+            return StorageState::waiting;
+        case storage::State::fenced:
+            return StorageState::fenced;
+        case storage::State::stopped:
+            return StorageState::stopped;
+    }
+    return StorageState::waiting;
+}
+
+std::string join(const std::vector<std::string>& names) {
+    return fmt::format("{}", fmt::join(names, ", "));
+}
+
+}  // namespace
+
+Engine::Engine(io::World world, algorithm::Registry& registry, node::HeadIdentity head,
+               ByteCount memory)
+    : pool_(arena_of(memory).value()),
+      connections_(pool_, kConnectionSlabs),
+      around_{world, pool_, connections_, registry, head},
+      exporter_(around_.world, connections_) {}
+
+Engine::~Engine() = default;
+
+Outcome<storage::MemberSpec> Engine::member_of(const NodeSpec& node) const {
+    storage::MemberSpec member{
+        .place = storage::MemoryPlace{}, .size_max = {}, .type = to_string(node)};
+    if (node.size_max) member.size_max = sectors_floor(*node.size_max);
+    if (const auto* remote = std::get_if<RemoteNode>(&node.place)) {
+        member.place = storage::RemotePlace{remote->endpoint, remote->export_name};
+        return member;
+    }
+    const auto& local = std::get<LocalNode>(node.place);
+    if (const auto* path = std::get_if<PathDevice>(&local.device)) {
+        member.place = storage::FilePlace{path->path, local.cache};
+    } else if (const auto* memory = std::get_if<MemoryDevice>(&local.device)) {
+        member.place = storage::MemoryPlace{memory->size};
+    } else {
+        const std::string& name = std::get<StorageDevice>(local.device).name;
+        const auto below = storages_.find(name);
+        if (below == storages_.end())
+            return refuse(ErrorCode::not_found,
+                          fmt::format("there is no storage '{}': create it first", name));
+        member.place = storage::StoragePlace{below->second.get()};
+    }
+    return member;
+}
+
+Outcome<> Engine::add_storage(const StorageSpec& spec, ByteCount replay_window) {
+    CHECK(!storages_.contains(spec.name));
+    storage::Settings settings{.name = spec.name,
+                               .algorithm = spec.algorithm,
+                               .options = spec.options,
+                               .members = {},
+                               .replay_window = replay_window,
+                               .hold = spec.hold};
+    for (const NodeSpec& node : spec.nodes) {
+        TRY(auto member, member_of(node));
+        settings.members.push_back(std::move(member));
+    }
+    auto made = std::make_unique<storage::Storage>(around_, std::move(settings));
+    if (!spec.stopped) TRY_VOID(made->start());
+    storages_.emplace(spec.name, std::move(made));
+    return {};
+}
+
+async::Task<Outcome<>> Engine::wait_formed(std::string name) {
+    storage::Storage& waited = *storages_.at(name);
+    co_return co_await waited.formed(around_.world.clock.now() + kCommandMax);
+}
+
+Outcome<> Engine::start_storage(const std::string& name) {
+    storage::Storage& started = *storages_.at(name);
+    if (started.is_started())
+        return refuse(ErrorCode::exists, fmt::format("storage '{}' runs already", name));
+    return started.start();
+}
+
+/// Who uses a storage: an export or another storage; empty if nobody does.
+std::string Engine::user_of(const std::string& name) const {
+    std::vector<std::string> users;
+    for (const auto& [shown, entry] : shown_)
+        if (const auto* below = std::get_if<StorageDevice>(&entry.spec.device);
+            below != nullptr && below->name == name)
+            users.push_back(fmt::format("export '{}'", shown));
+    for (const auto& [other, made] : storages_)
+        for (const storage::MemberSpec& member : made->settings().members)
+            if (const auto* below = std::get_if<storage::StoragePlace>(&member.place);
+                below != nullptr && below->storage->name() == name)
+                users.push_back(fmt::format("storage '{}'", other));
+    return join(users);
+}
+
+async::Task<Outcome<>> Engine::stop_storage(std::string name, io::TimePoint deadline) {
+    if (const std::string user = user_of(name); !user.empty())
+        co_return refuse(
+            ErrorCode::busy,
+            fmt::format("storage '{}' is in use by {}: remove that first", name, user));
+    co_await storages_.at(name)->stop(deadline);
+    co_return Outcome<>{};
+}
+
+async::Task<Outcome<>> Engine::remove_storage(std::string name) {
+    CO_TRY_VOID(co_await stop_storage(name, around_.world.clock.now() + kCommandMax));
+    storages_.erase(name);
+    co_return Outcome<>{};
+}
+
+async::Task<Outcome<>> Engine::add_node(std::string name, NodeSpec node) {
+    CO_TRY(auto member, member_of(node));
+    co_return co_await storages_.at(name)->add_node(std::move(member),
+                                                    around_.world.clock.now() + kCommandMax);
+}
+
+async::Task<Outcome<std::unique_ptr<block::Device>>> Engine::open_device(const ExportSpec& spec) {
+    if (const auto* memory = std::get_if<MemoryDevice>(&spec.device))
+        co_return node::open_memory(around_.world, memory->size);
+    const bool writable = !spec.read_only &&
+                          std::any_of(spec.access.begin(), spec.access.end(), [](const auto& rule) {
+                              return rule.mode == AccessMode::read_write;
+                          });
+    co_return co_await node::open_file(around_.world, std::get<PathDevice>(spec.device).path,
+                                       {.cache = spec.cache, .read_only = !writable});
+}
+
+async::Task<Outcome<>> Engine::add_export(ExportSpec spec) {
+    CHECK(!shown_.contains(spec.name));
+    Shown entry{.spec = spec, .device = {}, .account = {}};
+    exporter::Target target;
+    if (const auto* below = std::get_if<StorageDevice>(&spec.device)) {
+        const auto at = storages_.find(below->name);
+        if (at == storages_.end())
+            co_return refuse(ErrorCode::not_found,
+                             fmt::format("export '{}': there is no storage '{}': create it first",
+                                         spec.name, below->name));
+        storage::Storage* const shown = at->second.get();
+        target = {.device = shown,
+                  .obstacle = [shown] { return shown->obstacle(); },
+                  .changes = &shown->changes()};
+    } else {
+        auto opened = co_await open_device(spec);
+        if (!opened)
+            co_return refuse(opened.error().code,
+                             fmt::format("export '{}': {}", spec.name, opened.error().text));
+        // While it was being opened somebody else may have taken the name.
+        if (shown_.contains(spec.name))
+            co_return refuse(ErrorCode::exists,
+                             fmt::format("there is an export '{}' already", spec.name));
+        entry.device = std::move(*opened);
+        target.device = entry.device.get();
+    }
+    entry.account = std::make_unique<block::Account>(pool_, kGuaranteedSlabs);
+    exporter::Settings settings{.name = spec.name,
+                                .description = spec.description,
+                                .access = {},
+                                .read_only = spec.read_only};
+    for (const AccessRule& rule : spec.access)
+        settings.access.push_back({rule.subnet, access_of(rule.mode)});
+    exporter_.add(
+        std::make_unique<exporter::Export>(std::move(settings), std::move(target), *entry.account));
+    shown_.emplace(spec.name, std::move(entry));
+    log::info("export {}: shows {}", spec.name, to_string(spec.device));
+    co_return Outcome<>{};
+}
+
+async::Task<Outcome<>> Engine::remove_export(std::string name) {
+    co_await exporter_.remove(name);
+    const auto entry = shown_.find(name);
+    if (entry == shown_.end()) co_return Outcome<>{};
+    Outcome<> flushed;
+    if (entry->second.device != nullptr) {
+        block::Request request{.op = block::Op::flush};
+        if (const auto done = co_await entry->second.device->execute(request); !done)
+            flushed =
+                refuse(done.error().code,
+                       fmt::format("export '{}' is removed, but flushing its device failed: {}",
+                                   name, to_string(done.error().code)));
+    }
+    shown_.erase(name);
+    log::info("export {}: removed", name);
+    co_return flushed;
+}
+
+async::Task<void> Engine::shut_down(io::TimePoint deadline) {
+    exporter_.finish();
+    // Half of the time is for requests that may still be answered, half for flushing.
+    const io::TimePoint now = around_.world.clock.now();
+    const bool drained = co_await exporter_.drained(now + (deadline - now) / 2);
+    if (!drained)
+        log::warning("stopping although requests wait: their clients will have to ask again");
+    async::Scope closing;
+    closing.spawn(exporter_.close());
+    // From the top of the stack down; what waits in a storage fails now, and lets its session go.
+    while (true) {
+        async::Scope stopping;
+        for (const auto& [name, made] : storages_) {
+            const bool is_top =
+                std::none_of(storages_.begin(), storages_.end(), [&](const auto& other) {
+                    return other.second->is_started() &&
+                           std::any_of(other.second->settings().members.begin(),
+                                       other.second->settings().members.end(),
+                                       [&](const auto& member) {
+                                           const auto* below =
+                                               std::get_if<storage::StoragePlace>(&member.place);
+                                           return below != nullptr && below->storage == made.get();
+                                       });
+                });
+            if (made->is_started() && is_top) stopping.spawn(made->stop(deadline));
+        }
+        if (stopping.empty() &&
+            std::none_of(storages_.begin(), storages_.end(),
+                         [](const auto& entry) { return entry.second->is_started(); }))
+            break;
+        co_await stopping.join();
+    }
+    co_await closing.join();
+    for (const std::string& name : [this] {
+             std::vector<std::string> names;
+             for (const auto& [each, entry] : shown_) names.push_back(each);
+             return names;
+         }())
+        if (const auto removed = co_await remove_export(name); !removed)
+            log::error("{}", removed.error().text);
+}
+
+void Engine::report(const Config& config, Status& status) const {
+    for (const StorageSpec& spec : config.storages) {
+        const auto at = storages_.find(spec.name);
+        if (at == storages_.end()) continue;
+        storage::StorageStatus from = at->second->status();
+        StorageStatus to{.name = from.name,
+                         .algorithm = from.algorithm,
+                         .size = from.size,
+                         .state = state_of(from.state),
+                         .reason = from.reason,
+                         .since = from.since,
+                         .attached_as = {},
+                         .nodes = {},
+                         .resync = {}};
+        for (storage::NodeStatus& node : from.nodes)
+            to.nodes.push_back({.cookie = node::to_string(node.cookie),
+                                .type = node.type,
+                                .start = node.start,
+                                .size = node.size,
+                                .in_sync = node.in_sync,
+                                .connected = node.connected,
+                                .stale = node.stale,
+                                .reason = node.reason,
+                                .flags = std::move(node.flags)});
+        status.storages.push_back(std::move(to));
+    }
+    for (const ExportSpec& spec : config.exports) {
+        const exporter::Export* const shown = exporter_.find(spec.name);
+        if (shown == nullptr) continue;
+        status.exports.push_back({.name = spec.name,
+                                  .device = to_string(spec.device),
+                                  .size = shown->target().device->geometry().size,
+                                  .clients = shown->clients(),
+                                  .read_only = spec.read_only,
+                                  .description = spec.description});
+    }
+    status.memory.used = status.memory.used +
+                         ByteCount((pool_.slabs_total() - pool_.slabs_free()) * block::kSlabBytes);
+}
+
+}  // namespace dst::control

@@ -1,0 +1,77 @@
+// Engine: the storages and exports of one reactor, and what they share.
+//
+// It knows specs and devices, no files, no API: the daemon tells it what there shall be.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "algorithm/registry.h"
+#include "block/buffer.h"
+#include "control/config.h"
+#include "control/status.h"
+#include "export/exporter.h"
+#include "io/world.h"
+#include "storage/storage.h"
+
+namespace dst::control {
+
+class Engine {
+  public:
+    /// How long a command waits for the nodes that it names.
+    static constexpr std::chrono::seconds kCommandMax{10};
+
+    /// `memory`: what buffers may take, in bytes. The registry outlives the engine.
+    Engine(io::World world, algorithm::Registry& registry, node::HeadIdentity head,
+           ByteCount memory);
+    ~Engine();
+
+    [[nodiscard]] exporter::Exporter& exporter() { return exporter_; }
+
+    /// Makes a storage; starts it unless it is to be stopped. Does not wait for its nodes. The
+    /// storages below it must be there.
+    Outcome<> add_storage(const StorageSpec& spec, ByteCount replay_window);
+    /// Waits for its nodes, as long as a command may take. Suspends.
+    async::Task<Outcome<>> wait_formed(std::string name);
+    Outcome<> start_storage(const std::string& name);
+    /// Refused while it is in use. Suspends.
+    async::Task<Outcome<>> stop_storage(std::string name, io::TimePoint deadline);
+    async::Task<Outcome<>> remove_storage(std::string name);
+    async::Task<Outcome<>> add_node(std::string storage, NodeSpec node);
+
+    /// Opens the device and shows it. Suspends.
+    async::Task<Outcome<>> add_export(ExportSpec spec);
+    async::Task<Outcome<>> remove_export(std::string name);
+
+    /// Ends everything: requests finished and flushed if that can be until `deadline`. Suspends.
+    async::Task<void> shut_down(io::TimePoint deadline);
+
+    /// `config` says in which order.
+    void report(const Config& config, Status& status) const;
+    [[nodiscard]] bool has_storage(const std::string& name) const {
+        return storages_.contains(name);
+    }
+
+  private:
+    /// An export's own device, and its share of the buffers. Goes after its export.
+    struct Shown {
+        ExportSpec spec;
+        std::unique_ptr<block::Device> device;
+        std::unique_ptr<block::Account> account;
+    };
+    [[nodiscard]] Outcome<storage::MemberSpec> member_of(const NodeSpec& node) const;
+    [[nodiscard]] std::string user_of(const std::string& storage) const;
+    async::Task<Outcome<std::unique_ptr<block::Device>>> open_device(const ExportSpec& spec);
+
+    block::BufferPool pool_;
+    block::Account connections_;
+    storage::Surroundings around_;
+    std::map<std::string, Shown> shown_;
+    std::map<std::string, std::unique_ptr<storage::Storage>> storages_;
+    exporter::Exporter exporter_;
+};
+
+}  // namespace dst::control

@@ -1,0 +1,122 @@
+// What the daemon shows of itself: one picture for the CLI, the API and everything else.
+//
+// The JSON is a contract (design §9): fields may be added, never renamed. Sizes and positions are
+// sectors, rates bytes a second, times RFC 3339 in UTC.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/result.h"
+#include "base/units.h"
+#include "io/clock.h"
+
+namespace dst::control {
+
+enum class StorageState : std::uint8_t {
+    running,   // all is well
+    degraded,  // works, with a node missing or stale
+    holding,   // requests wait, because no copy can answer them now
+    waiting,   // not assembled yet; `reason` says for whom it waits
+    fenced,    // another head has it
+    stopped,   // by a command
+};
+[[nodiscard]] std::string_view to_string(StorageState state);
+
+struct NodeStatus {
+    std::string cookie;  // 16 lower-case hex digits
+    std::string type;    // "L: /dev/sdb", "R: host:10809/disk0"
+    SectorIndex start;
+    SectorCount size;
+    bool in_sync = false;  // shown as sync or notsync
+    bool connected = false;
+    SectorCount stale;
+    std::string reason;
+    /// Of: connected checksum tls readonly unprotected volatile resync witness fenced
+    std::vector<std::string> flags;
+    friend bool operator==(const NodeStatus&, const NodeStatus&) = default;
+};
+
+struct ResyncStatus {
+    SectorCount done;
+    SectorCount total;  // 0: nothing to do
+    std::uint64_t rate = 0;  // bytes a second
+    friend bool operator==(const ResyncStatus&, const ResyncStatus&) = default;
+};
+
+struct StorageStatus {
+    std::string name;
+    std::string algorithm;
+    SectorCount size;
+    StorageState state = StorageState::waiting;
+    /// Why it is in this state, and what would change it.
+    std::string reason;
+    io::WallTime since;
+    /// Names in /dev.
+    std::vector<std::string> attached_as;
+    std::vector<NodeStatus> nodes;
+    ResyncStatus resync;
+    friend bool operator==(const StorageStatus&, const StorageStatus&) = default;
+};
+
+struct ExportStatus {
+    std::string name;
+    std::string device;
+    SectorCount size;  // 0 while its device is not there
+    std::uint64_t clients = 0;
+    bool read_only = false;
+    std::string description;
+    friend bool operator==(const ExportStatus&, const ExportStatus&) = default;
+};
+
+struct AlgorithmStatus {
+    std::string name;
+    std::string description;
+    std::string file;        // empty: built in
+    std::uint64_t uses = 0;  // storages that it makes
+    friend bool operator==(const AlgorithmStatus&, const AlgorithmStatus&) = default;
+};
+
+struct MemoryStatus {
+    ByteCount limit;  // in JSON both are bytes
+    ByteCount used;
+    friend bool operator==(const MemoryStatus&, const MemoryStatus&) = default;
+};
+
+struct Status {
+    std::string version;
+    /// When this picture was taken.
+    io::WallTime time;
+    MemoryStatus memory;
+    std::vector<StorageStatus> storages;
+    std::vector<ExportStatus> exports;
+    std::vector<AlgorithmStatus> algorithms;
+    /// Differences from the configuration file, things that do not work here.
+    std::vector<std::string> warnings;
+    friend bool operator==(const Status&, const Status&) = default;
+};
+
+[[nodiscard]] std::string to_json(const Status& status);
+/// {"storages": [...]}, {"exports": [...]}, {"algorithms": [...]}
+[[nodiscard]] std::string to_json(const std::vector<StorageStatus>& storages);
+[[nodiscard]] std::string to_json(const std::vector<ExportStatus>& exports);
+[[nodiscard]] std::string to_json(const std::vector<AlgorithmStatus>& algorithms);
+/// Reads what any of the above wrote; what is missing stays at its default, what is new is ignored.
+[[nodiscard]] Outcome<Status> parse_status(std::string_view json);
+
+struct TableStyle {
+    bool colour = false;
+};
+/// For people: aligned columns, a line each. Empty parts are left out.
+[[nodiscard]] std::string to_table(const Status& status, TableStyle style);
+[[nodiscard]] std::string storage_table(const Status& status, TableStyle style);
+[[nodiscard]] std::string export_table(const std::vector<ExportStatus>& exports);
+[[nodiscard]] std::string algorithm_table(const std::vector<AlgorithmStatus>& algorithms);
+
+/// "2026-01-31T12:00:00.250Z"
+[[nodiscard]] std::string to_rfc3339(io::WallTime time);
+[[nodiscard]] Outcome<io::WallTime> parse_rfc3339(std::string_view text);
+
+}  // namespace dst::control

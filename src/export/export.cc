@@ -1,0 +1,85 @@
+#include "export/export.h"
+
+#include <algorithm>
+
+#include "base/check.h"
+
+namespace dst::exporter {
+
+Export::Export(Settings settings, Target target, block::Account& account)
+    : settings_(std::move(settings)), target_(std::move(target)), account_(account) {
+    CHECK(target_.device != nullptr);
+}
+
+Export::~Export() { CHECK(guests_.empty()); }
+
+Access Export::access_of(const io::Address& peer) const {
+    const Access access = exporter::access_of(settings_.access, peer);
+    return access == Access::read_write && settings_.read_only ? Access::read_only : access;
+}
+
+nbd::ExportInfo Export::info(Access access) const {
+    const block::Geometry geometry = target_.device->geometry();
+    std::uint16_t flags = nbd::kFlagHasFlags | nbd::kFlagSendDf | nbd::kFlagSendCache;
+    if (geometry.can_flush) flags |= nbd::kFlagSendFlush | nbd::kFlagSendFua;
+    if (geometry.rotational) flags |= nbd::kFlagRotational;
+    if (geometry.multi_connection) flags |= nbd::kFlagCanMultiConn;
+    if (access == Access::read_only || geometry.read_only)
+        flags |= nbd::kFlagReadOnly;
+    else
+        flags |= nbd::kFlagSendWriteZeroes | nbd::kFlagSendFastZero |
+                 (geometry.can_trim ? nbd::kFlagSendTrim : 0);
+    return {.name = settings_.name,
+            .description = settings_.description,
+            .size = to_bytes(geometry.size),
+            .flags = flags,
+            .block_min = geometry.block_bytes,
+            .block_preferred = geometry.preferred_bytes,
+            .payload_max = nbd::kPayloadBytesMax};
+}
+
+void Export::enter(nbd::ServerSession& session) {
+    // One connection may be in only once, whatever it asks in its handshake.
+    for (const Guest& guest : guests_)
+        if (guest.session == &session) return;
+    guests_.push_back({.session = &session, .id = {}});
+}
+
+void Export::leave(nbd::ServerSession& session) {
+    std::erase_if(guests_, [&](const Guest& guest) { return guest.session == &session; });
+    left_.wake_all();
+}
+
+/// True if there was an older session of the same owner; it is told to go.
+bool Export::close_older(const nbd::SessionId& id) {
+    bool found = false;
+    for (const Guest& guest : guests_) {
+        if (!guest.id || !nbd::is_older(*guest.id, id)) continue;
+        guest.session->close("displaced by a newer session of the same head");
+        found = true;
+    }
+    return found;
+}
+
+bool Export::has_newer(const nbd::SessionId& id) const {
+    return std::any_of(guests_.begin(), guests_.end(), [&](const Guest& guest) {
+        return guest.id && nbd::is_older(id, *guest.id);
+    });
+}
+
+async::Task<bool> Export::open_session(nbd::SessionId id, nbd::ServerSession& session) {
+    enter(session);
+    for (Guest& guest : guests_)
+        if (guest.session == &session) guest.id = id;
+    while (!has_newer(id) && close_older(id)) co_await left_.wait();
+    co_return !has_newer(id);
+}
+
+async::Task<void> Export::close(const char* reason) {
+    is_closing_ = true;
+    if (target_.changes != nullptr) target_.changes->wake_all();
+    for (const Guest& guest : guests_) guest.session->close(reason);
+    while (!guests_.empty()) co_await left_.wait();
+}
+
+}  // namespace dst::exporter

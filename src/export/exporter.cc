@@ -1,0 +1,181 @@
+#include "export/exporter.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "base/check.h"
+#include "base/log.h"
+
+namespace dst::exporter {
+
+/// An export as one client has it.
+class ServedExport final : public nbd::Served {
+  public:
+    ServedExport(Export& shown, nbd::ServerSession& session, Access access)
+        : export_(shown), access_(access) {
+        export_.enter(session);
+        ++export_.clients_;
+    }
+    ~ServedExport() override { --export_.clients_; }
+    ServedExport(const ServedExport&) = delete;
+    ServedExport& operator=(const ServedExport&) = delete;
+
+    block::Device& device() override { return *export_.target_.device; }
+    block::Account& account() override { return export_.account_; }
+    nbd::ExportInfo info() const override { return export_.info(access_); }
+
+  private:
+    Export& export_;
+    Access access_;
+};
+
+Exporter::Exporter(io::World& world, block::Account& connections)
+    : world_(world), connections_(connections) {}
+
+Exporter::~Exporter() = default;
+
+async::Task<Outcome<>> Exporter::listen(io::Endpoint endpoint) {
+    CO_TRY(auto listener, co_await world_.network.listen(endpoint));
+    log::info("listening on {}", io::to_string(listener->endpoint()));
+    listeners_.push_back(std::move(listener));
+    accepting_.spawn(accept_all(*listeners_.back()));
+    co_return Outcome<>{};
+}
+
+std::vector<io::Endpoint> Exporter::listening() const {
+    std::vector<io::Endpoint> endpoints;
+    for (const auto& listener : listeners_) endpoints.push_back(listener->endpoint());
+    return endpoints;
+}
+
+async::Task<void> Exporter::accept_all(io::Listener& listener) {
+    while (true) {
+        auto stream = co_await listener.accept();
+        if (!stream && stream.error().code == ErrorCode::cancelled) co_return;
+        if (!stream) {
+            log::warning("{}: accepting failed: {}", io::to_string(listener.endpoint()),
+                         to_string(stream.error().code));
+            continue;
+        }
+        if (sessions_.size() >= kConnectionsMax) {
+            log::warning("{}: turned away: {} connections are open already",
+                         io::to_string((*stream)->peer()), sessions_.size());
+            continue;
+        }
+        serving_.spawn(serve(std::move(*stream)));
+    }
+}
+
+async::Task<void> Exporter::serve(std::unique_ptr<io::Stream> stream) {
+    const std::string peer = io::to_string(stream->peer());
+    nbd::ServerSession session(world_, std::move(stream), *this, connections_);
+    sessions_.push_back(&session);
+    co_await session.run();
+    std::erase(sessions_, &session);
+    // Only now all of its requests are done, so only now a newer session may be answered.
+    for (const auto& [name, shown] : exports_) shown->leave(session);
+    log::debug("{}: {} requests to {}: {}", peer, session.requests(),
+               session.export_name().empty() ? "nothing" : session.export_name(),
+               session.end_reason());
+    session_ended_.wake_all();
+}
+
+void Exporter::add(std::unique_ptr<Export> added) {
+    const std::string name = added->settings().name;
+    CHECK(exports_.emplace(name, std::move(added)).second);
+}
+
+Export* Exporter::find(const std::string& name) const {
+    const auto at = exports_.find(name);
+    return at == exports_.end() ? nullptr : at->second.get();
+}
+
+async::Task<void> Exporter::remove(std::string name) {
+    Export* const shown = find(name);
+    if (shown == nullptr) co_return;
+    co_await shown->close("the export was removed");
+    exports_.erase(name);
+}
+
+void Exporter::finish() {
+    finishing_ = true;
+    for (const auto& listener : listeners_) listener->close();
+    for (const auto& [name, shown] : exports_)
+        if (shown->target().changes != nullptr) shown->target().changes->wake_all();
+    for (nbd::ServerSession* const session : std::vector(sessions_))
+        session->finish("the server is shutting down");
+}
+
+async::Task<void> Exporter::close() {
+    finish();
+    for (nbd::ServerSession* const session : std::vector(sessions_))
+        session->close("the server is shutting down");
+    co_await accepting_.join();
+    co_await serving_.join();
+    listeners_.clear();
+}
+
+async::Task<bool> Exporter::drained(io::TimePoint deadline) {
+    while (!sessions_.empty())
+        if (!co_await io::wait_until(world_.clock, session_ended_, deadline)) break;
+    co_return sessions_.empty();
+}
+
+std::vector<nbd::ExportListing> Exporter::list(const io::Address& peer) {
+    std::vector<nbd::ExportListing> listings;
+    for (const auto& [name, shown] : exports_)
+        if (shown->access_of(peer) != Access::none)
+            listings.push_back({name, shown->settings().description});
+    return listings;
+}
+
+/// The export that a client asks for, if it may have it, and once it can be used.
+async::Task<std::expected<Export*, nbd::Refusal>> Exporter::usable(std::string name,
+                                                                   nbd::ServerSession& session) {
+    using Type = nbd::ReplyType;
+    const auto no = [](Type type, std::string text) {
+        return std::unexpected(nbd::Refusal{type, std::move(text)});
+    };
+    const io::TimePoint deadline = world_.clock.now() + kFormingMax;
+    while (true) {
+        // After each wait it may be gone.
+        Export* const shown = find(name);
+        if (shown == nullptr || shown->is_closing())
+            co_return no(Type::error_unknown, fmt::format("there is no export '{}'", name));
+        if (shown->access_of(session.peer()) == Access::none)
+            co_return no(Type::error_policy,
+                         fmt::format("{} may not use '{}'", io::to_string(session.peer()), name));
+        if (finishing_) co_return no(Type::error_shutdown, "the server is shutting down");
+        const std::string obstacle = shown->target().obstacle ? shown->target().obstacle() : "";
+        if (obstacle.empty()) co_return shown;
+        const bool in_time = world_.clock.now() < deadline;
+        if (!in_time || shown->target().changes == nullptr)
+            co_return no(Type::error_shutdown,
+                         fmt::format("'{}' is not ready: {}", name, obstacle));
+        co_await io::wait_until(world_.clock, *shown->target().changes, deadline);
+    }
+}
+
+async::Task<std::expected<std::unique_ptr<nbd::Served>, nbd::Refusal>> Exporter::select(
+    std::string name, nbd::ServerSession& session) {
+    auto shown = co_await usable(std::move(name), session);
+    if (!shown) co_return std::unexpected(std::move(shown.error()));
+    co_return std::make_unique<ServedExport>(**shown, session, (*shown)->access_of(session.peer()));
+}
+
+async::Task<std::expected<nbd::HelloAnswer, nbd::Refusal>> Exporter::hello(
+    nbd::Hello hello, nbd::ServerSession& session) {
+    auto shown = co_await usable(hello.export_name, session);
+    if (!shown) co_return std::unexpected(std::move(shown.error()));
+    if (hello.session && !co_await (*shown)->open_session(*hello.session, session))
+        co_return std::unexpected(
+            nbd::Refusal{nbd::ReplyType::error_policy, "a newer session of this head is open"});
+    const block::Device& device = *(*shown)->target().device;
+    co_return nbd::HelloAnswer{.checksums = hello.wants_checksums,
+                               .instance = device.instance(),
+                               .identity = device.identity(),
+                               .requests_max = nbd::ServerSession::kRequestsMax};
+}
+
+}  // namespace dst::exporter

@@ -1,0 +1,70 @@
+// Exporter: listens, takes connections in, and finds each the export that it asks for.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "async/scope.h"
+#include "block/buffer.h"
+#include "export/export.h"
+#include "io/world.h"
+#include "nbd/server_session.h"
+
+namespace dst::exporter {
+
+class Exporter final : private nbd::ExportSource {
+  public:
+    /// Connections at a time at most; who comes then is turned away at once.
+    static constexpr std::size_t kConnectionsMax = 4096;
+    /// How long GO waits for a storage that is still forming (design §5).
+    static constexpr std::chrono::seconds kFormingMax{30};
+
+    /// `connections`: what receive buffers are taken from; outlives it.
+    Exporter(io::World& world, block::Account& connections);
+    ~Exporter() override;
+
+    /// Opens a listener; refuses with a text that names the address. Suspends.
+    async::Task<Outcome<>> listen(io::Endpoint endpoint);
+    [[nodiscard]] std::vector<io::Endpoint> listening() const;
+
+    /// The export's name is new.
+    void add(std::unique_ptr<Export> added);
+    /// Closes its sessions and takes it out. Suspends.
+    async::Task<void> remove(std::string name);
+    [[nodiscard]] Export* find(const std::string& name) const;
+    [[nodiscard]] const std::map<std::string, std::unique_ptr<Export>>& exports() const {
+        return exports_;
+    }
+
+    /// No new connections; those there are answer what is in flight and end.
+    void finish();
+    /// What is left ends now, answered or not. Suspends until all are gone.
+    async::Task<void> close();
+    /// Suspends until no connection is left, or `deadline`; true in the first case.
+    async::Task<bool> drained(io::TimePoint deadline);
+
+  private:
+    async::Task<void> accept_all(io::Listener& listener);
+    async::Task<void> serve(std::unique_ptr<io::Stream> stream);
+    std::vector<nbd::ExportListing> list(const io::Address& peer) override;
+    async::Task<std::expected<std::unique_ptr<nbd::Served>, nbd::Refusal>> select(
+        std::string name, nbd::ServerSession& session) override;
+    async::Task<std::expected<nbd::HelloAnswer, nbd::Refusal>> hello(
+        nbd::Hello hello, nbd::ServerSession& session) override;
+    async::Task<std::expected<Export*, nbd::Refusal>> usable(std::string name,
+                                                             nbd::ServerSession& session);
+
+    io::World& world_;
+    block::Account& connections_;
+    bool finishing_ = false;
+    std::vector<std::unique_ptr<io::Listener>> listeners_;
+    std::map<std::string, std::unique_ptr<Export>> exports_;
+    std::vector<nbd::ServerSession*> sessions_;
+    async::WaitQueue session_ended_;
+    async::Scope accepting_;
+    async::Scope serving_;  // last: its tasks use all of the above
+};
+
+}  // namespace dst::exporter

@@ -1,0 +1,369 @@
+#include "nbd/client_connection.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "base/check.h"
+
+namespace dst::nbd {
+
+using block::Op;
+
+ClientConnection::ClientConnection(io::World& world, std::unique_ptr<io::Stream> stream,
+                                   block::Account& account)
+    : world_(world),
+      stream_(std::move(stream)),
+      incoming_(account),
+      last_received_(world.clock.now()),
+      sender_(*stream_) {}
+
+ClientConnection::~ClientConnection() = default;
+
+async::Task<Outcome<>> ClientConnection::handshake(const Wanted& wanted) {
+    ClientHandshake handshake(wanted);
+    using State = ClientHandshake::State;
+    while (true) {
+        if (const auto output = handshake.output(); !output.empty()) {
+            if (!co_await io::send_all(*stream_, output)) {
+                handshake.output_sent();
+                handshake.closed_by_peer();
+                continue;
+            }
+            handshake.output_sent();
+        }
+        if (handshake.state() != State::reading) break;
+        const std::size_t used = handshake.feed(incoming_.readable());
+        incoming_.consume(used);
+        if (used > 0 || !handshake.output().empty() || handshake.state() != State::reading)
+            continue;
+        if (co_await incoming_.fill(*stream_, incoming_.size() + 1))
+            last_received_ = world_.clock.now();
+        else
+            handshake.closed_by_peer();
+    }
+    if (handshake.state() == State::failed) {
+        may_succeed_later_ = handshake.may_succeed_later();
+        if (ended_) co_return refuse(ErrorCode::node_lost, end_reason_);
+        co_return std::unexpected(handshake.failure());
+    }
+    take_facts(handshake.result());
+    co_return Outcome<>{};
+}
+
+void ClientConnection::take_facts(const ServerFacts& facts) {
+    facts_ = facts;
+    std::uint32_t in_flight_max = kCallsMax;
+    if (facts_.hello && facts_.hello->requests_max > 0)
+        in_flight_max = std::min(in_flight_max, facts_.hello->requests_max);
+    in_flight_.resize(in_flight_max);
+    generations_.resize(in_flight_max);
+    for (std::uint32_t at = in_flight_max; at > 0; --at) free_indices_.push_back(at - 1);
+}
+
+async::Task<std::string> ClientConnection::run() {
+    scope_.spawn(send_all_frames());
+    const Result<> received = co_await receive_all();
+    if (!ended_) shutdown(received ? "the server ended the connection" : received.error().what);
+    sender_.close();
+    co_await scope_.join();
+    // Calls whose sending failed half-way are the owner's again, like all the others here.
+    for (Call* at = calls_.front(); at != nullptr; at = calls_.next(*at))
+        at->state_ = Call::State::idle;
+    co_return std::string(end_reason_);
+}
+
+async::Task<void> ClientConnection::send_all_frames() {
+    const Result<> sent = co_await sender_.run();
+    if (!sent && !ended_) shutdown(sent.error().what);
+}
+
+void ClientConnection::shutdown(const char* reason) {
+    if (ended_) return;
+    ended_ = true;
+    end_reason_ = reason;
+    stream_->shutdown();
+}
+
+async::Task<void> ClientConnection::disconnect() {
+    struct Disc final : OutgoingFrame {
+        std::array<std::byte, frame_size<RequestHeader>(true)> bytes{};
+        io::Slice slice;
+        explicit Disc(bool checksums) {
+            const auto front = std::span(bytes).first(frame_size<RequestHeader>(checksums));
+            encode_frame(front, RequestHeader{.type = Command::disconnect}, checksums);
+            slice = io::Slice(front);
+            set_slices(std::span(&slice, 1));
+        }
+        void frame_done(bool) override {}
+    };
+    CHECK(calls_.empty());
+    Disc disc(facts_.checksums);
+    if (!ended_) {
+        sender_.push(disc);
+        co_await sender_.drain();
+    }
+    shutdown("disconnected");
+}
+
+void ClientConnection::submit(Call& call) {
+    CHECK(call.state_ == Call::State::idle);
+    call.state_ = Call::State::queued;
+    calls_.push_back(call);
+    if (first_queued_ == nullptr) first_queued_ = &call;
+    if (!ended_) send_more();
+}
+
+bool ClientConnection::withdraw(Call& call) {
+    if (call.state_ != Call::State::queued) return false;
+    if (first_queued_ == &call) first_queued_ = calls_.next(call);
+    static_cast<ListHook<CallTag>&>(call).unlink();
+    call.state_ = Call::State::idle;
+    return true;
+}
+
+/// Sends queued calls while there is a free place in the table.
+void ClientConnection::send_more() {
+    while (first_queued_ != nullptr && !free_indices_.empty() && !ended_) {
+        Call& call = *first_queued_;
+        first_queued_ = calls_.next(call);
+        call.index_ = free_indices_.back();
+        free_indices_.pop_back();
+        in_flight_[call.index_] = &call;
+        call.connection_ = this;
+        call.state_ = Call::State::sent;
+        call.sending_ = true;
+        call.answered_ = call.failed_ = false;
+        call.received_ = 0;
+        call.on_send();
+        encode(call);
+        sender_.push(call);
+    }
+}
+
+namespace {
+
+Command command_of(Op op) {
+    switch (op) {
+        case Op::read:
+            return Command::read;
+        case Op::write:
+            return Command::write;
+        case Op::flush:
+            return Command::flush;
+        case Op::trim:
+            return Command::trim;
+        case Op::write_zeroes:
+            return Command::write_zeroes;
+        case Op::block_status:
+            return Command::block_status;
+    }
+    return Command::read;
+}
+
+}  // namespace
+
+void ClientConnection::encode(Call& call) {
+    const block::Request& request = call.request;
+    const bool has_payload = !call.is_ping && request.op == Op::write;
+    RequestHeader header{
+        .cookie = std::uint64_t{generations_[call.index_]} << 32 | call.index_,
+    };
+    if (call.is_ping) {
+        header.type = Command::dst_ping;
+    } else {
+        header.type = command_of(request.op);
+        if (request.fua) header.flags |= kCommandFlagFua;
+        if (request.no_hole) header.flags |= kCommandFlagNoHole;
+        if (request.fast_zero) header.flags |= kCommandFlagFastZero;
+        if (request.op != Op::flush) {
+            header.offset = to_bytes(request.range.first).value();
+            header.length = static_cast<std::uint32_t>(to_bytes(request.range.count).value());
+        }
+    }
+    const auto front = std::span(call.header_).first(frame_size<RequestHeader>(facts_.checksums));
+    const bool sum = facts_.checksums && has_payload;
+    encode_frame(front, header, facts_.checksums, sum ? crc32c(request.data) : 0);
+    call.parts_[0] = io::Slice(front);
+    if (has_payload) call.parts_[1] = io::Slice(request.data);
+    call.set_slices(std::span(call.parts_).first(has_payload ? 2 : 1));
+}
+
+Call* ClientConnection::find(std::uint64_t cookie) {
+    const std::uint64_t index = cookie & 0xffffffff;
+    if (index >= in_flight_.size() || cookie >> 32 != generations_[index]) return nullptr;
+    return in_flight_[index];
+}
+
+async::Task<Result<>> ClientConnection::receive_all() {
+    const std::size_t chunk_bytes = frame_size<ChunkHeader>(facts_.checksums);
+    while (true) {
+        // A simple reply is the shortest thing that a server sends.
+        const std::size_t least = facts_.checksums ? chunk_bytes : kSimpleReplyHeaderBytes;
+        if (incoming_.size() < least) CO_TRY_VOID(co_await incoming_.fill(*stream_, least));
+        last_received_ = world_.clock.now();
+        if (facts_.checksums) {
+            CO_TRY_VOID(co_await receive_chunk());
+            continue;
+        }
+        CO_TRY(const auto kind, reply_kind(incoming_.readable().first<4>()));
+        if (kind == ReplyKind::simple)
+            CO_TRY_VOID(co_await receive_simple());
+        else if (!facts_.structured_replies)
+            co_return fail(ErrorCode::corrupt, "a structured reply that was not negotiated");
+        else
+            CO_TRY_VOID(co_await receive_chunk());
+    }
+}
+
+async::Task<Result<>> ClientConnection::receive_simple() {
+    CO_TRY(const auto frame, decode_frame<SimpleReplyHeader>(
+                                 incoming_.readable().first(kSimpleReplyHeaderBytes), false));
+    incoming_.consume(kSimpleReplyHeaderBytes);
+    Call* const call = find(frame.header.cookie);
+    if (call == nullptr) co_return fail(ErrorCode::corrupt, "an answer to nothing that was asked");
+    if (frame.header.error != 0) {
+        call->failed_ = true;
+        call->error_ = {from_wire_error(frame.header.error), "the server's error"};
+    } else if (!call->is_ping && call->request.op == Op::read) {
+        if (facts_.structured_replies)
+            co_return fail(ErrorCode::corrupt,
+                           "a simple reply to a read, in spite of structured ones");
+        CO_TRY_VOID(co_await incoming_.take(*stream_, call->request.data));
+        call->received_ = call->request.data.size();
+    }
+    answer(*call);
+    co_return Result<>{};
+}
+
+async::Task<Result<>> ClientConnection::receive_chunk() {
+    const std::size_t front = frame_size<ChunkHeader>(facts_.checksums);
+    if (incoming_.size() < front) CO_TRY_VOID(co_await incoming_.fill(*stream_, front));
+    CO_TRY(const auto frame,
+           decode_frame<ChunkHeader>(incoming_.readable().first(front), facts_.checksums));
+    CO_TRY_VOID(check_chunk(frame.header));
+    incoming_.consume(front);
+    Call* const call = find(frame.header.cookie);
+    if (call == nullptr) co_return fail(ErrorCode::corrupt, "an answer to nothing that was asked");
+    if (frame.header.type == ChunkType::offset_data) {
+        CO_TRY_VOID(co_await receive_data(frame.header, frame.payload_crc, *call));
+    } else if (frame.header.length > 0) {
+        if (frame.header.length > ReceiveBuffer::kQuietBytes)
+            co_return fail(ErrorCode::corrupt, "a chunk that is longer than what was asked for");
+        if (incoming_.size() < frame.header.length)
+            CO_TRY_VOID(co_await incoming_.fill(*stream_, frame.header.length));
+        const auto body = incoming_.readable().first(frame.header.length);
+        if (facts_.checksums) CO_TRY_VOID(check_payload(frame.payload_crc, body));
+        CO_TRY_VOID(take_short_body(frame.header, body, *call));
+        incoming_.consume(frame.header.length);
+    }
+    if (frame.header.is_last()) answer(*call);
+    co_return Result<>{};
+}
+
+/// An offset-data chunk: the data goes straight to where the reader wants it.
+async::Task<Result<>> ClientConnection::receive_data(const ChunkHeader& header, std::uint32_t crc,
+                                                     Call& call) {
+    if (call.is_ping || call.request.op != Op::read)
+        co_return fail(ErrorCode::corrupt, "data that was not asked for");
+    if (incoming_.size() < kOffsetBytes)
+        CO_TRY_VOID(co_await incoming_.fill(*stream_, kOffsetBytes));
+    const auto prefix = incoming_.readable().first(kOffsetBytes);
+    const std::uint64_t offset = load_be<std::uint64_t>(prefix.data());
+    const std::uint64_t begin = to_bytes(call.request.range.first).value();
+    const std::uint64_t length = header.length - kOffsetBytes;
+    if (!lies_within(offset, length, begin, call.request.data.size()))
+        co_return fail(ErrorCode::corrupt, "data outside of what was asked for");
+    const std::uint32_t prefix_crc = facts_.checksums ? crc32c(prefix) : 0;
+    incoming_.consume(kOffsetBytes);
+    const auto into = call.request.data.subspan(offset - begin, length);
+    CO_TRY_VOID(co_await incoming_.take(*stream_, into));
+    if (facts_.checksums && crc32c(into, prefix_crc) != crc)
+        co_return fail(ErrorCode::corrupt, "checksum of a payload");
+    call.received_ += length;
+    co_return Result<>{};
+}
+
+Result<> ClientConnection::take_short_body(const ChunkHeader& header,
+                                           std::span<const std::byte> body, Call& call) {
+    if (is_error(header.type)) {
+        TRY(const auto error, decode_error(header.type, body));
+        if (!call.failed_) call.error_ = {from_wire_error(error.error), "the server's error"};
+        call.failed_ = true;
+        return {};
+    }
+    if (header.type == ChunkType::offset_hole) {
+        TRY(const auto hole, decode_hole(body));
+        if (call.is_ping || call.request.op != Op::read)
+            return fail(ErrorCode::corrupt, "data that was not asked for");
+        const std::uint64_t begin = to_bytes(call.request.range.first).value();
+        if (!lies_within(hole.offset, hole.length, begin, call.request.data.size()))
+            return fail(ErrorCode::corrupt, "a hole outside of what was asked for");
+        std::memset(call.request.data.data() + (hole.offset - begin), 0, hole.length);
+        call.received_ += hole.length;
+        return {};
+    }
+    if (header.type == ChunkType::block_status) return take_block_status(body, call);
+    return fail(ErrorCode::corrupt, "a chunk of unknown type");
+}
+
+Result<> ClientConnection::take_block_status(std::span<const std::byte> body, Call& call) {
+    if (call.is_ping || call.request.op != Op::block_status)
+        return fail(ErrorCode::corrupt, "block status that was not asked for");
+    TRY(const auto status, decode_block_status(body));
+    if (status.context() != facts_.allocation_context) return {};
+    // Descriptors count bytes; an edge within a sector makes the whole sector count as data.
+    std::uint64_t at = 0;
+    const std::uint64_t end = to_bytes(call.request.range.count).value();
+    for (std::size_t i = 0; i < status.size() && at < end; ++i) {
+        const BlockDescriptor descriptor = status[i];
+        const std::uint64_t until = std::min<std::uint64_t>(at + descriptor.length, end);
+        const std::uint64_t first_whole = (at + kSectorBytes - 1) & ~(kSectorBytes - 1);
+        const std::uint64_t last_whole = until & ~(kSectorBytes - 1);
+        if (first_whole != at && !call.request.extents->add({.count = SectorCount(1)})) return {};
+        if (last_whole > first_whole &&
+            !call.request.extents->add(
+                {.count = SectorCount((last_whole - first_whole) >> kSectorShift),
+                 .hole = (descriptor.flags & kStateHole) != 0,
+                 .zero = (descriptor.flags & kStateZero) != 0}))
+            return {};
+        at = until;
+    }
+    return {};
+}
+
+/// The last chunk of an answer is here.
+void ClientConnection::answer(Call& call) {
+    in_flight_[call.index_] = nullptr;
+    ++generations_[call.index_];
+    free_indices_.push_back(call.index_);
+    call.answered_ = true;
+    // The kernel may still read from a call that is being sent.
+    if (!call.sending_) settle(call);
+    send_more();
+}
+
+void ClientConnection::settle(Call& call) {
+    const bool is_read = !call.is_ping && call.request.op == Op::read;
+    if (call.failed_ && call.error_.code == ErrorCode::shutting_down) {
+        // Not an answer: whoever comes after this server will give one.
+        shutdown("the server is shutting down");
+        return;
+    }
+    Result<> result;
+    if (call.failed_)
+        result = std::unexpected(call.error_);
+    else if (is_read && call.received_ != call.request.data.size())
+        result = fail(ErrorCode::io_error, "the server's answer has gaps");
+    static_cast<ListHook<CallTag>&>(call).unlink();
+    call.state_ = Call::State::idle;
+    call.on_answer(result);
+}
+
+void Call::frame_done(bool sent) {
+    sending_ = false;
+    if (sent && answered_) connection_->settle(*this);
+}
+
+}  // namespace dst::nbd

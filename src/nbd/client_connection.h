@@ -1,0 +1,132 @@
+// ClientConnection: one connection to an NBD server, from the end of the handshake to its own end.
+//
+// Calls are queued, numbered, sent in batches and answered in any order. When the connection ends,
+// every call that was not answered is still there, in the order in which it was submitted: whoever
+// owns the connection decides whether to send it again elsewhere.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "async/scope.h"
+#include "async/task.h"
+#include "base/list.h"
+#include "base/result.h"
+#include "block/request.h"
+#include "io/world.h"
+#include "nbd/client_handshake.h"
+#include "nbd/codec.h"
+#include "nbd/frame_sender.h"
+#include "nbd/receive_buffer.h"
+
+namespace dst::nbd {
+
+struct CallTag {};
+class ClientConnection;
+
+/// One request on its way. The owner keeps it, and what its request points to, until `on_answer`.
+class Call : public OutgoingFrame, public ListHook<CallTag> {
+  public:
+    /// A ping, if `is_ping`; else `request`, which the server must be able to take.
+    block::Request request;
+    bool is_ping = false;
+
+    [[nodiscard]] bool is_submitted() const { return state_ != State::idle; }
+
+  protected:
+    ~Call() = default;
+
+  private:
+    friend class ClientConnection;
+    /// The answer of the server; the call is the owner's again. Must not suspend, and may submit.
+    virtual void on_answer(Result<> answer) = 0;
+    /// The call leaves this process now (its header is made); for who counts what was sent before.
+    virtual void on_send() {}
+    void frame_done(bool sent) override;
+
+    enum class State : std::uint8_t { idle, queued, sent };
+    ClientConnection* connection_ = nullptr;
+    State state_ = State::idle;
+    bool sending_ = false;   // the kernel does not have all of its bytes yet
+    bool answered_ = false;  // the answer came while sending
+    bool failed_ = false;    // an error chunk came
+    Error error_;
+    std::uint32_t index_ = 0;     // place in the table of calls in flight
+    std::uint64_t received_ = 0;  // bytes of a read that have come
+    std::array<std::byte, frame_size<RequestHeader>(true)> header_{};
+    std::array<io::Slice, 2> parts_;
+};
+
+class ClientConnection {
+  public:
+    /// Requests in flight at most, unless the server says less.
+    static constexpr std::uint32_t kCallsMax = 1024;
+
+    ClientConnection(io::World& world, std::unique_ptr<io::Stream> stream, block::Account& account);
+    ~ClientConnection();
+
+    /// Speaks the handshake. Refused: the text says why. Suspends; `shutdown()` ends it early.
+    async::Task<Outcome<>> handshake(const Wanted& wanted);
+    [[nodiscard]] const ServerFacts& facts() const { return facts_; }
+    /// After a handshake that failed: could it succeed later?
+    [[nodiscard]] bool may_succeed_later() const { return may_succeed_later_; }
+
+    /// Receives and sends until the connection ends; returns why. Suspends; runs once, after the
+    /// handshake. All calls that were not answered are in `unanswered()` then.
+    async::Task<std::string> run();
+    /// Queues a call. It goes at the end of this turn, when fewer than the maximum are in flight.
+    void submit(Call& call);
+    /// Takes out a call that is queued and not sent. False if it was sent: only the end of the
+    /// connection frees it then.
+    bool withdraw(Call& call);
+    /// Ends the connection, now. `reason` must be a literal.
+    void shutdown(const char* reason);
+    /// Tells the server to go (NBD_CMD_DISC) and waits until that is sent. No call may be in
+    /// flight.
+    async::Task<void> disconnect();
+
+    [[nodiscard]] List<Call, CallTag>& unanswered() { return calls_; }
+    [[nodiscard]] bool idle() { return calls_.empty(); }
+    /// When the last byte came in.
+    [[nodiscard]] io::TimePoint last_received() const { return last_received_; }
+    [[nodiscard]] bool ended() const { return ended_; }
+
+  private:
+    friend class Call;
+    void take_facts(const ServerFacts& facts);
+    async::Task<void> send_all_frames();
+    async::Task<Result<>> receive_all();
+    async::Task<Result<>> receive_simple();
+    async::Task<Result<>> receive_chunk();
+    async::Task<Result<>> receive_data(const ChunkHeader& header, std::uint32_t crc, Call& call);
+    Result<> take_short_body(const ChunkHeader& header, std::span<const std::byte> body,
+                             Call& call);
+    Result<> take_block_status(std::span<const std::byte> body, Call& call);
+    void send_more();
+    void encode(Call& call);
+    Call* find(std::uint64_t cookie);
+    void answer(Call& call);
+    void settle(Call& call);
+
+    io::World& world_;
+    std::unique_ptr<io::Stream> stream_;
+    ReceiveBuffer incoming_;
+    ServerFacts facts_;
+    bool may_succeed_later_ = true;
+    bool ended_ = false;
+    const char* end_reason_ = "";
+    io::TimePoint last_received_;
+
+    List<Call, CallTag> calls_;  // in order of submission: sent ones in front
+    Call* first_queued_ = nullptr;
+    std::vector<Call*> in_flight_;
+    std::vector<std::uint32_t> free_indices_;
+    std::vector<std::uint32_t> generations_;
+    FrameSender sender_;
+    async::Scope scope_;  // last: its tasks use all of the above
+};
+
+}  // namespace dst::nbd

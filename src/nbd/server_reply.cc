@@ -1,0 +1,259 @@
+// The replies of a server session: simple ones, structured ones, either with checksums or without.
+#include <algorithm>
+#include <cstring>
+
+#include "base/check.h"
+#include "nbd/server_slot.h"
+
+namespace dst::nbd {
+
+using block::Op;
+
+namespace {
+
+Op op_of(Command command) {
+    switch (command) {
+        case Command::write:
+            return Op::write;
+        case Command::flush:
+            return Op::flush;
+        case Command::trim:
+            return Op::trim;
+        case Command::write_zeroes:
+            return Op::write_zeroes;
+        case Command::block_status:
+            return Op::block_status;
+        default:
+            return Op::read;
+    }
+}
+
+/// Looks at the front first: for data that is not zero it costs one comparison.
+bool is_zero(std::span<const std::byte> bytes) {
+    return bytes[0] == std::byte{0} &&
+           std::memcmp(bytes.data(), bytes.data() + 1, bytes.size() - 1) == 0;
+}
+
+}  // namespace
+
+void ServerSession::Slot::take(const ValidRequest& asked) {
+    cookie = asked.cookie;
+    dont_fragment = asked.dont_fragment;
+    one_extent = asked.one_extent;
+    request = {
+        .op = op_of(asked.command),
+        .fua = asked.fua,
+        .no_hole = asked.no_hole,
+        .fast_zero = asked.fast_zero,
+        .range = {SectorIndex(asked.offset.value() >> kSectorShift), sectors_floor(asked.length)}};
+}
+
+void ServerSession::reply(Slot& slot, Result<> done) {
+    if (!done)
+        reply_error(slot, done.error());
+    else if (slot.request.op == Op::read)
+        reply_read(slot);
+    else
+        reply_nothing(slot);
+}
+
+void ServerSession::reply_nothing(Slot& slot) {
+    if (!negotiated_.structured_replies) {
+        const std::size_t size = frame_size<SimpleReplyHeader>(false);
+        encode_frame(std::span(slot.head).first(size), SimpleReplyHeader{.cookie = slot.cookie},
+                     false);
+        slot.send_head(size);
+        return;
+    }
+    const std::size_t size = frame_size<ChunkHeader>(negotiated_.checksums);
+    encode_frame(
+        std::span(slot.head).first(size),
+        ChunkHeader{.flags = kReplyFlagDone, .type = ChunkType::none, .cookie = slot.cookie},
+        negotiated_.checksums);
+    slot.send_head(size);
+}
+
+void ServerSession::reply_error(Slot& slot, Error error) {
+    if (!negotiated_.structured_replies) {
+        const std::size_t size = frame_size<SimpleReplyHeader>(false);
+        encode_frame(std::span(slot.head).first(size),
+                     SimpleReplyHeader{to_wire_error(error.code), slot.cookie}, false);
+        slot.send_head(size);
+        return;
+    }
+    const ErrorBody body{.error = to_wire_error(error.code), .message = {}, .offset = {}};
+    const std::size_t front = frame_size<ChunkHeader>(negotiated_.checksums);
+    const std::size_t size = front + error_size(body);
+    CHECK(size <= slot.head.size());
+    encode_error(std::span(slot.head).subspan(front, error_size(body)), body);
+    seal_chunk(std::span(slot.head).first(size),
+               {.flags = kReplyFlagDone, .type = chunk_type(body), .cookie = slot.cookie},
+               negotiated_.checksums);
+    slot.send_head(size);
+}
+
+void ServerSession::reply_read(Slot& slot) {
+    const std::span<std::byte> data = slot.request.data;
+    if (!negotiated_.structured_replies) {
+        const std::size_t size = frame_size<SimpleReplyHeader>(false);
+        encode_frame(std::span(slot.head).first(size), SimpleReplyHeader{.cookie = slot.cookie},
+                     false);
+        slot.send_head_and(size, data);
+        return;
+    }
+    slot.reply_data(to_bytes(slot.request.range.first).value(), data, kReplyFlagDone);
+}
+
+void ServerSession::Slot::reply_data(std::uint64_t offset, std::span<std::byte> data,
+                                     std::uint16_t last_flags) {
+    const bool checksums = session.negotiated_.checksums;
+    const auto run_length = [&](std::size_t from, bool& zero) {
+        zero = is_zero(data.subspan(from, std::min(kHoleBytes, data.size() - from)));
+        std::size_t to = std::min(from + kHoleBytes, data.size());
+        while (to < data.size() &&
+               is_zero(data.subspan(to, std::min(kHoleBytes, data.size() - to))) == zero)
+            to = std::min(to + kHoleBytes, data.size());
+        return to - from;
+    };
+    bool zero = false;
+    if (dont_fragment || (run_length(0, zero) == data.size() && !zero)) {
+        encode_data_front(std::span(head).first(data_front_size(checksums)), cookie, last_flags,
+                          offset, data, checksums);
+        send_head_and(data_front_size(checksums), data);
+        return;
+    }
+    heads.clear();
+    slices.clear();
+    heads.reserve(kRunsMax);  // slices point into it
+    for (std::size_t at = 0; at < data.size();) {
+        const std::size_t length = run_length(at, zero);
+        const bool is_last = at + length == data.size();
+        const std::uint16_t flags = is_last ? last_flags : std::uint16_t{0};
+        auto& front = heads.emplace_back();
+        if (zero) {
+            const std::size_t size = frame_size<ChunkHeader>(checksums) + OffsetHole::kWireBytes;
+            const auto chunk = std::span(front).first(size);
+            encode_hole(
+                std::span<std::byte, OffsetHole::kWireBytes>(chunk.last(OffsetHole::kWireBytes)),
+                {offset + at, static_cast<std::uint32_t>(length)});
+            seal_chunk(chunk, {.flags = flags, .type = ChunkType::offset_hole, .cookie = cookie},
+                       checksums);
+            slices.emplace_back(chunk);
+        } else {
+            const auto chunk = std::span(front).first(data_front_size(checksums));
+            encode_data_front(chunk, cookie, flags, offset + at, data.subspan(at, length),
+                              checksums);
+            slices.emplace_back(chunk);
+            slices.emplace_back(data.subspan(at, length));
+        }
+        at += length;
+    }
+    send_slices();
+}
+
+/// A read that is longer than a buffer: piece by piece, each sent before the next is read. In
+/// simple replies an error behind the first piece can't be told any more: the connection ends, as
+/// proto.md demands.
+async::Task<void> ServerSession::serve_long_read(Slot& slot) {
+    const SectorRange whole = slot.request.range;
+    const SectorCount step = sectors_floor(ByteCount(block::kPayloadMaxBytes));
+    if (slot.dont_fragment) {
+        reply_error(slot, {ErrorCode::overflow, "too long to go in one chunk"});
+        co_return;
+    }
+    slot.part_of_long_read = true;
+    slot.buffer = co_await served_->account().allocate(block::kPayloadMaxBytes);
+    for (SectorIndex at = whole.first; at < whole.end(); at = at + step) {
+        const SectorCount count = std::min(step, whole.end() - at);
+        const bool is_last = at + count == whole.end();
+        slot.request.range = {at, count};
+        slot.request.data = slot.buffer.bytes().first(to_bytes(count).value());
+        const Result<> done = co_await served_->device().execute(slot.request);
+        slot.part_of_long_read = !is_last && done.has_value();
+        slot.was_sent = false;
+        if (!done && !negotiated_.structured_replies && at != whole.first) {
+            close("a read failed behind the front of a simple reply");
+            release(slot);
+            co_return;
+        }
+        if (!done) {
+            reply_error(slot, done.error());
+            co_return;
+        }
+        if (negotiated_.structured_replies) {
+            slot.reply_data(to_bytes(at).value(), slot.request.data,
+                            is_last ? kReplyFlagDone : std::uint16_t{0});
+        } else if (at == whole.first) {
+            reply_read(slot);
+        } else {
+            slot.two_slices[0] = io::Slice(slot.request.data);
+            slot.send_two_slices(1);
+        }
+        // After the last push the slot is the sender's, and free when it is sent.
+        if (is_last) co_return;
+        while (static_cast<ListHook<FrameTag>&>(slot).is_linked()) co_await slot.sent.wait();
+        if (!slot.was_sent) {
+            release(slot);
+            co_return;
+        }
+    }
+}
+
+async::Task<void> ServerSession::serve_block_status(Slot& slot) {
+    slot.buffer = co_await served_->account().allocate(block::kBufferMinBytes);
+    slot.more = co_await served_->account().allocate(block::kBufferMinBytes);
+    const auto bytes = slot.buffer.bytes();
+    const std::size_t room = slot.one_extent ? 1 : bytes.size() / sizeof(block::Extent) / 2;
+    auto* const first = new (bytes.data()) block::Extent[room];
+    block::ExtentList extents(std::span(first, room));
+    slot.request.extents = &extents;
+    const Result<> done = co_await served_->device().execute(slot.request);
+    if (!done)
+        reply_error(slot, done.error());
+    else
+        reply_block_status(slot, extents.extents());
+}
+
+void ServerSession::reply_block_status(Slot& slot, std::span<const block::Extent> extents) {
+    CHECK(!extents.empty());
+    const std::size_t front = frame_size<ChunkHeader>(negotiated_.checksums);
+    const auto scratch = slot.buffer.bytes().subspan(slot.buffer.bytes().size() / 2);
+    auto* const descriptors =
+        new (scratch.data()) BlockDescriptor[scratch.size() / sizeof(BlockDescriptor)];
+    std::size_t count = 0;
+    std::uint64_t left = to_bytes(slot.request.range.count).value();
+    for (const block::Extent& extent : extents) {
+        const std::uint64_t length = std::min(left, to_bytes(extent.count).value());
+        descriptors[count++] = {static_cast<std::uint32_t>(length),
+                                (extent.hole ? kStateHole : 0) | (extent.zero ? kStateZero : 0)};
+        left -= length;
+        if (left == 0) break;
+    }
+    const std::size_t size = front + block_status_size(count);
+    const auto chunk = slot.more.bytes().first(size);
+    encode_block_status(chunk.subspan(front), negotiated_.base_allocation_id,
+                        std::span(descriptors, count));
+    seal_chunk(chunk,
+               {.flags = kReplyFlagDone, .type = ChunkType::block_status, .cookie = slot.cookie},
+               negotiated_.checksums);
+    slot.two_slices[0] = io::Slice(chunk);
+    slot.send_two_slices(1);
+}
+
+void ServerSession::pong(std::uint64_t cookie) {
+    if (pong_->busy) return;
+    std::size_t size = frame_size<SimpleReplyHeader>(false);
+    if (negotiated_.structured_replies) {
+        size = frame_size<ChunkHeader>(negotiated_.checksums);
+        encode_frame(
+            std::span(pong_->bytes).first(size),
+            ChunkHeader{.flags = kReplyFlagDone, .type = ChunkType::none, .cookie = cookie},
+            negotiated_.checksums);
+    } else {
+        encode_frame(std::span(pong_->bytes).first(size), SimpleReplyHeader{.cookie = cookie},
+                     false);
+    }
+    pong_->send(sender_, size);
+}
+
+}  // namespace dst::nbd

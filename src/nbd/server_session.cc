@@ -1,0 +1,328 @@
+#include "nbd/server_session.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <type_traits>
+#include <variant>
+
+#include "base/check.h"
+#include "base/log.h"
+#include "nbd/server_slot.h"
+
+namespace dst::nbd {
+
+using block::Op;
+
+ServerSession::ServerSession(io::World& world, std::unique_ptr<io::Stream> stream,
+                             ExportSource& source, block::Account& connections)
+    : world_(world),
+      stream_(std::move(stream)),
+      source_(source),
+      incoming_(connections),
+      pong_(std::make_unique<Pong>(*this)),
+      sender_(*stream_) {
+    auto stalled = [this] { close("a frame or a handshake that has begun does not go on"); };
+    stall_timer_ = std::make_unique<io::Deadline<decltype(stalled)>>(stalled);
+}
+
+ServerSession::~ServerSession() = default;
+
+void ServerSession::end(std::string reason) {
+    if (end_reason_.empty()) end_reason_ = std::move(reason);
+}
+
+void ServerSession::close(const char* reason) {
+    end(reason);
+    closing_ = true;
+    stream_->shutdown();
+}
+
+void ServerSession::finish(const char* reason) {
+    end(reason);
+    if (requests_scope_.empty() && !sender_.busy()) {
+        close(reason);
+        return;
+    }
+    if (finishing_) return;
+    finishing_ = true;
+    sender_scope_.spawn(close_when_answered(reason));
+}
+
+/// Ends the connection once the answers of all that is in flight have gone out.
+async::Task<void> ServerSession::close_when_answered(const char* reason) {
+    co_await requests_scope_.join();
+    co_await sender_.drain();
+    close(reason);
+}
+
+async::Task<void> ServerSession::run() {
+    stall_timer_->arm(world_.clock, world_.clock.now() + kHandshakeMax);
+    const bool agreed = co_await handshake();
+    stall_timer_->disarm();
+    if (agreed && !closing_) {
+        sender_scope_.spawn(send_all_frames());
+        const Result<> done = co_await transmit();
+        stall_timer_->disarm();
+        if (!done)
+            end(done.error().code == ErrorCode::cancelled ? "the client went away"
+                                                          : done.error().what);
+        co_await requests_scope_.join();
+        sender_.close();
+        co_await sender_scope_.join();
+    }
+    stream_->shutdown();
+    served_.reset();
+}
+
+async::Task<void> ServerSession::send_all_frames() {
+    const Result<> sent = co_await sender_.run();
+    if (!sent) close(sent.error().what);
+}
+
+async::Task<bool> ServerSession::handshake() {
+    ServerHandshake handshake;
+    using State = ServerHandshake::State;
+    while (true) {
+        if (!handshake.output().empty()) {
+            if (!co_await io::send_all(*stream_, handshake.output())) {
+                end("the connection broke in the handshake");
+                co_return false;
+            }
+            handshake.output_sent();
+            continue;
+        }
+        if (handshake.state() == State::done) break;
+        if (handshake.state() == State::closed) {
+            end(handshake.close_reason());
+            co_return false;
+        }
+        if (handshake.state() == State::asks) {
+            co_await answer_question(handshake);
+            if (closing_) co_return false;
+            continue;
+        }
+        const std::size_t used = handshake.feed(incoming_.readable());
+        incoming_.consume(used);
+        if (used > 0 || !handshake.output().empty() || handshake.state() != State::reading)
+            continue;
+        if (!co_await incoming_.fill(*stream_, incoming_.size() + 1)) {
+            end("the client went away in the handshake");
+            co_return false;
+        }
+    }
+    negotiated_ = handshake.result();
+    if (!served_) {
+        end("the handshake ended without an export");
+        co_return false;
+    }
+    co_return true;
+}
+
+async::Task<void> ServerSession::answer_question(ServerHandshake& handshake) {
+    // What is asked may take as long as a storage takes to form: not the client's fault.
+    stall_timer_->disarm();
+    if (std::holds_alternative<ListExports>(handshake.question())) {
+        const auto listings = source_.list(peer());
+        handshake.answer(listings);
+    } else if (const auto* hello = std::get_if<Hello>(&handshake.question())) {
+        const auto answer = co_await source_.hello(*hello, *this);
+        if (answer) {
+            checksums_agreed_ = answer->checksums && hello->wants_checksums;
+            handshake.answer(*answer);
+        } else {
+            handshake.answer(answer.error());
+        }
+    } else {
+        const auto selected = std::get<SelectExport>(handshake.question());
+        auto served = co_await source_.select(selected.name, *this);
+        if (!served) {
+            handshake.answer(served.error());
+        } else {
+            ExportInfo info = (*served)->info();
+            // In checksummed framing a frame is executed only when all of it has proved right, so
+            // all of it must fit a buffer (docs/protocol.md).
+            if (checksums_agreed_)
+                info.payload_max = std::min(info.payload_max, block::kPayloadMaxBytes);
+            limits_ = {.size = info.size,
+                       .flags = info.flags,
+                       .block_bytes = info.block_min,
+                       .payload_bytes_max = info.payload_max};
+            served_ = std::move(*served);
+            handshake.answer(info);
+        }
+    }
+    stall_timer_->arm(world_.clock, world_.clock.now() + kHandshakeMax);
+}
+
+async::Task<Result<>> ServerSession::fill(std::size_t bytes) {
+    if (incoming_.size() >= bytes) co_return Result<>{};
+    // Between frames a client may be quiet for as long as it likes.
+    const bool within_frame = incoming_.size() > 0;
+    if (within_frame) stall_timer_->arm(world_.clock, world_.clock.now() + kStallMax);
+    const auto filled = co_await incoming_.fill(*stream_, bytes);
+    stall_timer_->disarm();
+    co_return filled;
+}
+
+async::Task<Result<>> ServerSession::transmit() {
+    limits_.flags = negotiated_.flags;
+    limits_.base_allocation = negotiated_.base_allocation;
+    limits_.hello = negotiated_.hello.has_value();
+    while (!closing_ && !finishing_) CO_TRY_VOID(co_await next_request());
+    co_return Result<>{};
+}
+
+async::Task<Result<>> ServerSession::next_request() {
+    const std::size_t front = frame_size<RequestHeader>(negotiated_.checksums);
+    if (incoming_.size() < front) CO_TRY_VOID(co_await fill(front));
+    if (closing_ || finishing_) co_return Result<>{};
+    CO_TRY(const auto frame,
+           decode_frame<RequestHeader>(incoming_.readable().first(front), negotiated_.checksums));
+    incoming_.consume(front);
+    const Verdict verdict = validate(frame.header, limits_);
+    switch (verdict.action) {
+        case Verdict::Action::execute:
+            break;
+        case Verdict::Action::refuse: {
+            Slot& slot = *co_await free_slot();
+            slot.cookie = frame.header.cookie;
+            CO_TRY_VOID(co_await incoming_.skip(*stream_, verdict.payload_bytes));
+            reply_error(slot, verdict.error);
+            co_return Result<>{};
+        }
+        case Verdict::Action::disconnect:
+            co_return fail(ErrorCode::cancelled, "the client is done");
+        case Verdict::Action::close:
+            co_return std::unexpected(verdict.error);
+    }
+    ++requests_;
+    co_return co_await dispatch(verdict, frame.payload_crc);
+}
+
+async::Task<Result<>> ServerSession::dispatch(const Verdict& verdict, std::uint32_t payload_crc) {
+    const ValidRequest& asked = verdict.request;
+    if (asked.command == Command::dst_ping) {
+        pong(asked.cookie);
+        co_return Result<>{};
+    }
+    if (asked.command == Command::write) co_return co_await receive_write(asked, payload_crc);
+
+    Slot& slot = *co_await free_slot();
+    slot.take(asked);
+    switch (asked.command) {
+        case Command::read:
+            if (asked.length.value() > block::kPayloadMaxBytes) {
+                requests_scope_.spawn(serve_long_read(slot));
+                break;
+            }
+            slot.buffer = co_await served_->account().allocate(asked.length.value());
+            slot.request.data = slot.buffer.bytes().first(asked.length.value());
+            requests_scope_.spawn(serve(slot));
+            break;
+        case Command::block_status:
+            requests_scope_.spawn(serve_block_status(slot));
+            break;
+        case Command::cache:
+            reply_nothing(slot);
+            break;  // advice; the far cache knows better
+        default:
+            requests_scope_.spawn(serve(slot));
+            break;
+    }
+    co_return Result<>{};
+}
+
+async::Task<Result<>> ServerSession::receive_write(const ValidRequest& asked,
+                                                   std::uint32_t payload_crc) {
+    if (asked.length.value() > block::kPayloadMaxBytes)
+        co_return co_await receive_long_write(asked);
+    Slot& slot = *co_await free_slot();
+    slot.take(asked);
+    slot.buffer = co_await served_->account().allocate(asked.length.value());
+    slot.request.data = slot.buffer.bytes().first(asked.length.value());
+    slot.request.buffer = &slot.buffer;
+    if (incoming_.size() >= asked.length.value()) {
+        incoming_.take_readable(slot.request.data);
+    } else {
+        stall_timer_->arm(world_.clock, world_.clock.now() + kStallMax);
+        const auto taken = co_await incoming_.take(*stream_, slot.request.data);
+        stall_timer_->disarm();
+        if (!taken) {
+            release(slot);
+            co_return taken;
+        }
+    }
+    if (negotiated_.checksums) {
+        if (const auto right = check_payload(payload_crc, slot.request.data); !right) {
+            release(slot);
+            co_return right;
+        }
+    }
+    requests_scope_.spawn(serve(slot));
+    co_return Result<>{};
+}
+
+/// A write that is longer than a buffer is executed piece by piece as it comes in.
+struct ServerSession::LongWrite {
+    Slot& slot;
+    std::uint64_t pieces_left;
+    Result<> result;
+};
+
+async::Task<Result<>> ServerSession::receive_long_write(const ValidRequest& asked) {
+    Slot& slot = *co_await free_slot();
+    slot.take(asked);
+    const std::uint64_t length = asked.length.value();
+    const auto all = std::make_shared<LongWrite>(
+        slot, (length + block::kPayloadMaxBytes - 1) / block::kPayloadMaxBytes, Result<>{});
+    for (std::uint64_t at = 0; at < length; at += block::kPayloadMaxBytes) {
+        const std::uint64_t piece = std::min<std::uint64_t>(length - at, block::kPayloadMaxBytes);
+        block::Buffer buffer = co_await served_->account().allocate(piece);
+        stall_timer_->arm(world_.clock, world_.clock.now() + kStallMax);
+        const auto taken = co_await incoming_.take(*stream_, buffer.bytes().first(piece));
+        stall_timer_->disarm();
+        // The slot stays taken: pieces in flight still speak of it, and the connection ends.
+        if (!taken) co_return taken;
+        block::Request request = slot.request;
+        request.range = {slot.request.range.first + sectors_floor(ByteCount(at)),
+                         sectors_floor(ByteCount(piece))};
+        requests_scope_.spawn(serve_piece(all, request, std::move(buffer)));
+    }
+    co_return Result<>{};
+}
+
+async::Task<void> ServerSession::serve_piece(std::shared_ptr<LongWrite> all, block::Request request,
+                                             block::Buffer buffer) {
+    request.data = buffer.bytes().first(to_bytes(request.range.count).value());
+    request.buffer = &buffer;
+    const Result<> done = co_await served_->device().execute(request);
+    if (!done && all->result) all->result = done;
+    if (--all->pieces_left == 0) reply(all->slot, all->result);
+}
+
+async::Task<ServerSession::Slot*> ServerSession::free_slot() {
+    while (free_slots_.empty()) {
+        if (slots_.size() < kRequestsMax) {
+            slots_.push_back(std::make_unique<Slot>(*this));
+            co_return slots_.back().get();
+        }
+        co_await slot_freed_.wait();
+    }
+    Slot* const slot = free_slots_.back();
+    free_slots_.pop_back();
+    co_return slot;
+}
+
+void ServerSession::release(Slot& slot) {
+    slot.clear();
+    free_slots_.push_back(&slot);
+    slot_freed_.wake_one();
+}
+
+async::Task<void> ServerSession::serve(Slot& slot) {
+    const Result<> done = co_await served_->device().execute(slot.request);
+    reply(slot, done);
+}
+
+}  // namespace dst::nbd

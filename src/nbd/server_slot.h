@@ -1,0 +1,95 @@
+// What a server session keeps of a request: private to server_session.cc and server_reply.cc.
+#pragma once
+
+#include <array>
+#include <vector>
+
+#include "nbd/server_session.h"
+
+namespace dst::nbd {
+
+/// One request from its header to its reply's last byte. Reused; never moves.
+struct ServerSession::Slot final : OutgoingFrame {
+    /// Holes are looked for in steps of this size: as fine as memory devices and most files are.
+    static constexpr std::size_t kHoleBytes = 64 << 10;
+    static constexpr std::size_t kRunsMax = 2 * block::kPayloadMaxBytes / kHoleBytes;
+
+    explicit Slot(ServerSession& owner) : session(owner) {}
+
+    ServerSession& session;
+    std::uint64_t cookie = 0;
+    bool dont_fragment = false;
+    bool one_extent = false;
+    bool part_of_long_read = false;
+    block::Request request;
+    block::Buffer buffer;
+    block::Buffer more;  // block status: the encoded answer
+
+    /// Header of the first chunk, with an offset or a short body behind it.
+    std::array<std::byte, data_front_size(true)> head{};
+    std::array<io::Slice, 2> two_slices;
+    /// For an answer of several chunks.
+    std::vector<std::array<std::byte, frame_size<ChunkHeader>(true) + OffsetHole::kWireBytes>>
+        heads;
+    std::vector<io::Slice> slices;
+
+    void take(const ValidRequest& asked);
+    /// Sends data, and holes where it is zero, as chunks; the last of them has `last_flags`.
+    void reply_data(std::uint64_t offset, std::span<std::byte> data, std::uint16_t last_flags);
+    void clear() {
+        buffer = {};
+        more = {};
+        request = {};
+        part_of_long_read = false;
+    }
+    void send_head(std::size_t bytes) {
+        two_slices[0] = io::Slice(head.data(), bytes);
+        send_two_slices(1);
+    }
+    void send_head_and(std::size_t bytes, std::span<std::byte> payload) {
+        two_slices = {io::Slice(head.data(), bytes), io::Slice(payload)};
+        send_two_slices(2);
+    }
+    void send_two_slices(std::size_t count) {
+        set_slices(std::span(two_slices).first(count));
+        session.sender_.push(*this);
+    }
+    void send_slices() {
+        set_slices(slices);
+        session.sender_.push(*this);
+    }
+
+    async::WaitQueue sent;
+    bool was_sent = false;
+
+  private:
+    void frame_done(bool was_taken) override {
+        if (!part_of_long_read) {
+            session.release(*this);
+            return;
+        }
+        was_sent = was_taken;
+        sent.wake_all();
+    }
+};
+
+/// The answer to a ping: there is one, so a client that pings faster than it reads gets fewer.
+struct ServerSession::Pong final : OutgoingFrame {
+    explicit Pong(ServerSession&) {}
+
+    std::array<std::byte, frame_size<ChunkHeader>(true)> bytes{};
+    io::Slice slice;
+    bool busy = false;
+
+    void send(FrameSender& sender, std::size_t size) {
+        busy = true;
+        slice = io::Slice(bytes.data(), size);
+        set_slices(std::span(&slice, 1));
+        sender.push(*this);
+    }
+
+  private:
+    void frame_done(bool) override { busy = false; }
+};
+
+}  // namespace dst::nbd

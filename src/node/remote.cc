@@ -1,0 +1,101 @@
+#include "node/remote.h"
+
+#include <fmt/format.h>
+
+#include "base/check.h"
+#include "base/log.h"
+#include "node/remote_call.h"
+
+namespace dst::node {
+namespace {
+
+template <typename Action>
+std::unique_ptr<io::Timer> make_timer(Action action) {
+    return std::make_unique<io::Deadline<Action>>(std::move(action));
+}
+
+std::uint64_t draw(io::Random& random) {
+    std::uint64_t drawn = 0;
+    while (drawn == 0) drawn = random.next();
+    return drawn;
+}
+
+}  // namespace
+
+Remote::Remote(io::World& world, block::BufferPool& pool, block::Account& connections,
+               HeadIdentity head, std::uint64_t key, RemoteSettings settings)
+    : world_(world),
+      pool_(pool),
+      connections_(connections),
+      head_(head),
+      key_(key),
+      settings_(std::move(settings)),
+      name_(fmt::format("R: {}/{}", io::to_string(settings_.endpoint), settings_.export_name)),
+      own_instance_(draw(world.random)),
+      since_(world.clock.wall_now()),
+      ping_(std::make_unique<PingCall>(*this)),
+      hold_timer_(make_timer([this] { hold_is_over(); })),
+      settle_timer_(make_timer([this] { settle(); })) {
+    pool_.add(*this);
+}
+
+Remote::~Remote() = default;
+
+void Remote::start(Observer* observer) {
+    CHECK(link_ == LinkState::stopped && !stopping_);
+    observer_ = observer;
+    become(LinkEvent::start, "connecting for the first time");
+    scope_.spawn(keep_connected());
+}
+
+async::Task<void> Remote::stop(io::TimePoint deadline) {
+    // What was answered is made durable, if the peer is there or comes back in time.
+    while (link_ != LinkState::ready && !window_.empty() && world_.clock.now() < deadline)
+        co_await io::wait_until(world_.clock, link_changes_, deadline);
+    if (link_ == LinkState::ready && !window_.empty()) {
+        auto late = [this] {
+            if (connection_) connection_->shutdown("stopped before all was flushed");
+            stopping_ = true;
+        };
+        io::Deadline<decltype(late)> timer(late);
+        timer.arm(world_.clock, deadline);
+        (void)co_await flush();  // the window is dropped either way; the log has said why
+    }
+    stopping_ = true;
+    become(LinkEvent::stop, "stopped");
+    settle_timer_->disarm();
+    hold_timer_->disarm();
+    if (connection_) {
+        if (connection_->idle()) co_await connection_->disconnect();
+        connection_->shutdown("stopped");
+    }
+    link_changes_.wake_all();
+    replay_progress_.wake_all();
+    window_room_.wake_all();
+    co_await scope_.join();
+    while (nbd::Call* const call = waiting_.pop_front())
+        static_cast<Pending*>(call)->finish(fail(ErrorCode::cancelled, "the node is stopped"));
+    waiting_count_ = 0;
+    if (window_bytes_ > 0)
+        log::warning("{}: stopped with {} bytes of changes that may not be durable there", name_,
+                     window_bytes_);
+    while (Change* const change = window_.front()) leave_window(*change);
+}
+
+RemoteStatus Remote::status() const {
+    return {.link = link_,
+            .reason = silent_ ? "connected, but the server does not answer" : reason_,
+            .since = since_,
+            .is_ours = is_ours_,
+            .checksums = checksums_,
+            .read_only = geometry_.read_only,
+            .has_flush = has_flag(nbd::kFlagSendFlush),
+            .hopeless = hopeless_,
+            .silent = silent_,
+            .reconnects = reconnects_,
+            .replayed = replayed_,
+            .waiting = waiting_count_,
+            .window_bytes = window_bytes_};
+}
+
+}  // namespace dst::node

@@ -1,0 +1,201 @@
+// Remote: a device behind an NBD server, of our kind or any other, that fails no request because
+// its link broke (design §5).
+//
+// Requests wait while there is no connection, and those that were sent and not answered are sent
+// again. Every change stays here, its buffer too, until a flush made it durable on the peer; when
+// the peer comes back as another instance (it crashed, or may have), the changes that were answered
+// are replayed in order before anything else goes out. So while this process lives, a crash of the
+// peer loses nothing and fails nothing.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "async/scope.h"
+#include "async/wait.h"
+#include "block/buffer.h"
+#include "block/device.h"
+#include "io/world.h"
+#include "nbd/client_connection.h"
+#include "node/link_state.h"
+
+namespace dst::node {
+
+/// Who we are, to peers of our kind. Same for all nodes of one daemon.
+struct HeadIdentity {
+    std::uint64_t id = 0;           // kept in state_dir
+    std::uint64_t incarnation = 0;  // one more at each start
+};
+
+struct RemoteSettings {
+    io::Endpoint endpoint;
+    std::string export_name;
+    /// Largest size to use; the peer's, if that is less. None: the peer's.
+    std::optional<SectorCount> size_max;
+    /// Bound on the changes that are kept for replay, in bytes.
+    ByteCount replay_window{64 << 20};
+    /// How long requests wait while nothing can answer them; none: for ever.
+    std::optional<io::Duration> hold;
+    /// Ask peers of our kind for checksums.
+    bool checksums = true;
+};
+
+/// What can be seen of a remote node.
+struct RemoteStatus {
+    LinkState link = LinkState::stopped;
+    /// Why it is in this state, for a person.
+    std::string reason;
+    io::WallTime since;
+    bool is_ours = false;  // speaks our extension: has sessions and an instance id
+    bool checksums = false;
+    bool read_only = false;
+    bool has_flush = true;
+    bool hopeless = false;  // the server said no, and will say so again
+    bool silent = false;    // connected, but has not answered for a while
+    std::uint64_t reconnects = 0;
+    std::uint64_t replayed = 0;
+    std::size_t waiting = 0;  // requests that wait for the link
+    std::uint64_t window_bytes = 0;
+};
+
+/// Told about a node. Called between coroutines; must not suspend or destroy the node.
+class Observer {
+  public:
+    virtual void node_ready() = 0;
+    virtual void node_lost() = 0;
+    /// An attempt to connect has failed; `status()` says why.
+    virtual void node_refused() = 0;
+
+  protected:
+    ~Observer() = default;
+};
+
+class Remote final : public block::Device, public block::Reclaimable {
+  public:
+    /// `pool` and `connections` (the account that receive buffers are taken from) outlive it.
+    /// `key` tells this node from others of the same head (its cookie).
+    Remote(io::World& world, block::BufferPool& pool, block::Account& connections,
+           HeadIdentity head, std::uint64_t key, RemoteSettings settings);
+    ~Remote() override;
+
+    /// Begins to connect. `observer` may be null, else it outlives the node.
+    void start(Observer* observer);
+    /// Flushes what can be flushed until `deadline`, then drops the connection, the queue and the
+    /// window: what waits fails with `cancelled`. Suspends.
+    async::Task<void> stop(io::TimePoint deadline);
+
+    /// Of no size before the first connection.
+    [[nodiscard]] block::Geometry geometry() const override { return geometry_; }
+    async::Task<Result<>> execute(block::Request& request) override;
+    /// Stays the same over reconnects: no acknowledged change is lost here.
+    [[nodiscard]] std::uint64_t instance() const override { return own_instance_; }
+    [[nodiscard]] std::uint64_t identity() const override { return identity_; }
+
+    [[nodiscard]] RemoteStatus status() const;
+    [[nodiscard]] bool is_ready() const { return link_ == LinkState::ready; }
+    [[nodiscard]] const RemoteSettings& settings() const { return settings_; }
+
+    void reclaim() override;
+
+  private:
+    struct Pending;
+    struct PlainCall;
+    struct FlushCall;
+    struct Change;
+    struct PingCall;
+    struct WindowTag {};
+
+    // remote_requests.cc: requests and the replay window
+    async::Task<Result<>> execute_part(block::Request& request);
+    async::Task<Result<>> execute_change(const block::Request& request);
+    async::Task<Result<>> execute_zeroes(const block::Request& request);
+    async::Task<Result<>> flush();
+    async::Task<Result<>> ask(const block::Request& request);
+    async::Task<Result<>> room_in_window(std::uint64_t bytes);
+    async::Task<void> flush_by_itself();
+    void submit(Pending& call);
+    void answered(Pending& call, Result<> answer);
+    void keep(Change& change);
+    void forget_until(std::uint64_t sequence);
+    void leave_window(Change& change);
+    void recycle(Change& change);
+    Change& new_change();
+    void arm_hold();
+    void hold_is_over();
+    void settle();
+    [[nodiscard]] const Change* unwritable_in(SectorRange range);
+    [[nodiscard]] bool has_flag(std::uint16_t flag) const { return (server_flags_ & flag) != 0; }
+
+    // remote_link.cc: the connection
+    async::Task<void> keep_connected();
+    async::Task<std::string> connect_once();
+    async::Task<std::string> serve_connection();
+    async::Task<void> run_connection(std::string& ended);
+    async::Task<void> watch();
+    async::Task<bool> replay();
+    bool replay_conflicts(const Change& change);
+    void replayed(Change& change, Result<> answer);
+    Outcome<> accept_server();
+    void take_back_calls();
+    void become(LinkEvent event, std::string reason);
+
+    io::World& world_;
+    block::BufferPool& pool_;
+    block::Account& connections_;
+    const HeadIdentity head_;
+    const std::uint64_t key_;
+    const RemoteSettings settings_;
+    const std::string name_;
+    const std::uint64_t own_instance_;
+    Observer* observer_ = nullptr;
+
+    LinkState link_ = LinkState::stopped;
+    std::string reason_ = "not started";
+    io::WallTime since_;
+    bool stopping_ = false;
+    async::WaitQueue link_changes_;
+    std::unique_ptr<nbd::ClientConnection> connection_;
+    std::uint64_t session_ = 0;
+    std::uint64_t reconnects_ = 0;
+
+    // What the peer is. Taken at the first connection, compared at each later one.
+    block::Geometry geometry_;
+    std::uint64_t identity_ = 0;
+    std::uint64_t peer_instance_ = 0;
+    std::uint16_t server_flags_ = 0;
+    std::uint32_t payload_max_ = block::kPayloadMaxBytes;
+    bool base_allocation_ = false;
+    bool is_ours_ = false;
+    bool checksums_ = false;
+    bool silent_ = false;
+    bool hopeless_ = false;
+
+    // Requests that wait for the link, in order.
+    List<nbd::Call, nbd::CallTag> waiting_;
+    std::size_t waiting_count_ = 0;
+
+    // The replay window: changes that were answered and are not durable yet, in order of answers.
+    List<Change, WindowTag> window_;
+    std::uint64_t window_bytes_ = 0;
+    std::uint64_t answer_sequence_ = 0;
+    std::size_t unwritable_ = 0;
+    async::WaitQueue window_room_;
+    bool flushing_by_itself_ = false;
+    std::optional<Error> flush_error_;
+    bool replay_wanted_ = false;  // whatever instance comes next
+    std::size_t replays_in_flight_ = 0;
+    std::uint64_t replayed_ = 0;
+    async::WaitQueue replay_progress_;
+
+    std::vector<std::unique_ptr<Change>> changes_;
+    std::vector<Change*> free_changes_;
+    std::unique_ptr<PingCall> ping_;
+    std::unique_ptr<io::Timer> hold_timer_;
+    std::unique_ptr<io::Timer> settle_timer_;
+    async::Scope scope_;  // last: its tasks use all of the above
+};
+
+}  // namespace dst::node

@@ -1,0 +1,73 @@
+// What a remote node has on its way: private to remote*.cc.
+#pragma once
+
+#include <coroutine>
+
+#include "node/remote.h"
+
+namespace dst::node {
+
+/// A call that a request of this node waits for.
+struct Remote::Pending : nbd::Call {
+    explicit Pending(Remote& remote) : owner(remote) {}
+
+    Remote& owner;
+    io::TimePoint since;
+    bool waits_for_link = false;
+    bool is_done = false;
+    Result<> result;
+    async::WaitQueue done;
+
+    async::Task<Result<>> wait() {
+        while (!is_done) co_await done.wait();
+        co_return result;
+    }
+    void finish(Result<> answer) {
+        result = answer;
+        is_done = true;
+        done.wake_all();
+    }
+
+  protected:
+    ~Pending() = default;
+
+  private:
+    void on_answer(Result<> answer) override { owner.answered(*this, answer); }
+};
+
+/// Reads and block status: nothing is left of them when they are answered.
+struct Remote::PlainCall final : Pending {
+    using Pending::Pending;
+};
+
+/// A flush covers what this instance of the peer had answered when the flush was sent.
+struct Remote::FlushCall final : Pending {
+    using Pending::Pending;
+    std::uint64_t covers = 0;
+
+  private:
+    void on_send() override { covers = owner.answer_sequence_; }
+};
+
+/// A change: in flight, then kept in the window until it is durable. Reused.
+struct Remote::Change final : Pending, ListHook<Remote::WindowTag> {
+    using Pending::Pending;
+    block::Buffer buffer;        // keeps `request.data`
+    std::uint64_t cost = 0;      // bytes of the window that it takes
+    std::uint64_t sequence = 0;  // of its answer
+    bool is_awaited = false;     // its request has not seen the answer yet
+    bool is_replay = false;      // in flight a second time
+    unsigned failed_replays = 0;
+    bool is_unwritable = false;  // the peer failed to take it again
+    Error replay_error;
+};
+
+struct Remote::PingCall final : Pending {
+    using Pending::Pending;
+    bool is_out = false;
+
+  private:
+    void on_answer(Result<>) override { is_out = false; }
+};
+
+}  // namespace dst::node

@@ -1,0 +1,299 @@
+// Remote: the connection: connecting, comparing, replaying, watching, again.
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "base/check.h"
+#include "base/log.h"
+#include "node/remote_call.h"
+
+namespace dst::node {
+namespace {
+
+using namespace std::chrono_literals;
+
+constexpr io::Duration kBackoffFirst = 100ms;  // design §5
+constexpr io::Duration kBackoffMax = 5s;
+constexpr io::Duration kConnectMax = 5s;
+/// Longer than a server of our kind lets GO wait for a storage that is still forming (30 s).
+constexpr io::Duration kHandshakeMax = 40s;
+/// A peer of our kind that is quiet for so long is asked.
+constexpr io::Duration kPingAfter = 1s;
+/// Nothing heard for so long, although asked: the link counts as lost.
+constexpr io::Duration kSilenceMax = 3s;
+constexpr std::size_t kReplaysInFlightMax = 64;
+constexpr unsigned kReplayTries = 3;
+
+}  // namespace
+
+void Remote::become(LinkEvent event, std::string reason) {
+    const auto after = next(link_, event);
+    CHECK(after.has_value());
+    const bool was_ready = link_ == LinkState::ready;
+    if (link_ != *after) since_ = world_.clock.wall_now();
+    link_ = *after;
+    reason_ = std::move(reason);
+    link_changes_.wake_all();
+    if (observer_ != nullptr && was_ready && link_ != LinkState::ready) observer_->node_lost();
+    if (observer_ != nullptr && !was_ready && event == LinkEvent::broken) observer_->node_refused();
+    if (observer_ != nullptr && !was_ready && link_ == LinkState::ready) observer_->node_ready();
+}
+
+async::Task<void> Remote::keep_connected() {
+    io::Duration backoff = kBackoffFirst;
+    std::string last_logged;
+    while (!stopping_) {
+        const std::uint64_t connections_before = reconnects_;
+        std::string ended = co_await connect_once();
+        if (stopping_) break;
+        const bool was_ready = reconnects_ != connections_before;
+        if (was_ready) backoff = kBackoffFirst;
+        become(LinkEvent::broken, ended);
+        // The same complaint each five seconds helps nobody.
+        if (was_ready || ended != last_logged) log::warning("{}: lost: {}", name_, ended);
+        last_logged = std::move(ended);
+        arm_hold();
+        // Between three and five quarters, so that many heads don't come in step.
+        const auto quarter = static_cast<std::uint64_t>(backoff.count()) / 4;
+        const auto jitter = io::Duration(
+            static_cast<io::Duration::rep>(3 * quarter + world_.random.below(2 * quarter)));
+        co_await io::wait_for(world_.clock, link_changes_, jitter);
+        backoff = std::min(backoff * 2, kBackoffMax);
+        if (!stopping_) become(LinkEvent::retry, reason_);
+    }
+}
+
+/// One connection from its first packet to its end; returns why it ended, or did not come about.
+async::Task<std::string> Remote::connect_once() {
+    auto stream = co_await world_.network.connect(settings_.endpoint,
+                                                  world_.clock.now() + kConnectMax, kSilenceMax);
+    if (stopping_) co_return "stopped";
+    if (!stream) co_return stream.error().text;
+    connection_ = std::make_unique<nbd::ClientConnection>(world_, std::move(*stream), connections_);
+    become(LinkEvent::connected, "shaking hands");
+
+    auto late = [this] {
+        connection_->shutdown("the server did not finish the handshake in 40 s");
+    };
+    io::Deadline<decltype(late)> timer(late);
+    timer.arm(world_.clock, world_.clock.now() + kHandshakeMax);
+    // A new number for each connection: the peer closes the older ones before it answers.
+    ++session_;
+    nbd::Wanted wanted{
+        .export_name = settings_.export_name,
+        .hello = nbd::Hello{.export_name = settings_.export_name,
+                            .wants_checksums = settings_.checksums,
+                            .session = nbd::SessionId{.head = head_.id,
+                                                      .node = key_,
+                                                      .incarnation = head_.incarnation,
+                                                      .number = session_}}};
+    const Outcome<> agreed = co_await connection_->handshake(wanted);
+    timer.disarm();
+    std::string ended;
+    hopeless_ = false;
+    if (stopping_) {
+        ended = "stopped";
+    } else if (!agreed) {
+        hopeless_ = !connection_->may_succeed_later();
+        ended = agreed.error().text;
+    } else if (const Outcome<> accepted = accept_server(); !accepted) {
+        connection_->shutdown("refused");
+        ended = accepted.error().text;
+    } else {
+        ended = co_await serve_connection();
+    }
+    connection_.reset();
+    co_return ended;
+}
+
+/// Compares what the server is with what it was. Every reconnect asks again (design §5).
+Outcome<> Remote::accept_server() {
+    const nbd::ServerFacts& facts = connection_->facts();
+    const std::uint64_t identity = facts.hello ? facts.hello->identity : 0;
+    const SectorCount size = sectors_floor(facts.info.size);
+    const bool read_only = facts.has_flag(nbd::kFlagReadOnly);
+    const bool is_first = geometry_.size.value() == 0;
+    if (size.value() == 0)
+        return refuse(fmt::format("{} has no sectors: give its device a size", name_));
+    if (!is_first) {
+        if (size < geometry_.size)
+            return refuse(
+                fmt::format("refused: {} shrank from {} to {} sectors: restore the disk that "
+                            "was there",
+                            name_, geometry_.size.value(), size.value()));
+        if (identity != 0 && identity_ != 0 && identity != identity_)
+            return refuse(
+                fmt::format("refused: {} is another disk than before (identity {:016x}, was "
+                            "{:016x}): put the old one back, or restart the storage",
+                            name_, identity, identity_));
+        if (read_only && !geometry_.read_only)
+            return refuse(
+                fmt::format("refused: {} is read-only now: check its access list", name_));
+        if (facts.info.block_min > geometry_.block_bytes)
+            return refuse(fmt::format("refused: {} now has blocks of {} bytes, had {}", name_,
+                                      facts.info.block_min, geometry_.block_bytes));
+    } else {
+        geometry_.size = std::min(size, settings_.size_max.value_or(size));
+        geometry_.block_bytes = std::max<std::uint32_t>(facts.info.block_min, 512);
+        geometry_.preferred_bytes = std::max<std::uint32_t>(facts.info.block_preferred, 4096);
+        geometry_.read_only = read_only;
+        geometry_.can_trim = facts.has_flag(nbd::kFlagSendTrim);
+        geometry_.can_zero_fast = facts.has_flag(nbd::kFlagSendFastZero);
+        geometry_.rotational = facts.has_flag(nbd::kFlagRotational);
+    }
+    if (identity != 0) identity_ = identity;
+    server_flags_ = facts.info.flags;
+    // Whole blocks, or parts of a longer request would not be aligned.
+    payload_max_ = std::min(facts.info.payload_max, block::kPayloadMaxBytes) /
+                   geometry_.block_bytes * geometry_.block_bytes;
+    if (payload_max_ == 0)
+        return refuse(fmt::format("{} takes less at a time than one of its blocks", name_));
+    base_allocation_ = facts.base_allocation;
+    is_ours_ = facts.hello.has_value();
+    checksums_ = facts.checksums;
+    return {};
+}
+
+async::Task<std::string> Remote::serve_connection() {
+    const nbd::ServerFacts& facts = connection_->facts();
+    // A plain server can't tell that it was restarted: each reconnect counts as that.
+    const bool same_instance = facts.hello && facts.hello->instance == peer_instance_;
+    become(LinkEvent::accepted, "replaying what may be lost");
+    std::string ended;
+    async::Scope running;
+    running.spawn(run_connection(ended));
+    bool goes_on = !connection_->ended();
+    if (goes_on && (!same_instance || replay_wanted_) && !window_.empty())
+        goes_on = co_await replay();
+    if (goes_on && !stopping_) {
+        replay_wanted_ = false;
+        peer_instance_ = facts.hello ? facts.hello->instance : 0;
+        ++reconnects_;
+        silent_ = false;
+        become(LinkEvent::replayed, "connected");
+        log::info("{}: connected{}{}, {} sectors", name_,
+                  is_ours_ ? "" : " (plain NBD: unprotected)", checksums_ ? " with checksums" : "",
+                  geometry_.size.value());
+        hold_timer_->disarm();
+        while (nbd::Call* const call = waiting_.pop_front()) {
+            static_cast<Pending*>(call)->waits_for_link = false;
+            connection_->submit(*call);
+        }
+        waiting_count_ = 0;
+        if (pool_.has_waiters()) reclaim();
+        window_room_.wake_all();
+        running.spawn(watch());
+    }
+    co_await running.join();
+    co_return ended;
+}
+
+async::Task<void> Remote::run_connection(std::string& ended) {
+    ended = co_await connection_->run();
+    take_back_calls();
+    silent_ = false;
+    replay_progress_.wake_all();
+    link_changes_.wake_all();
+}
+
+/// What was not answered waits again, in front of what came later.
+void Remote::take_back_calls() {
+    List<nbd::Call, nbd::CallTag> back;
+    while (nbd::Call* const call = connection_->unanswered().pop_front()) {
+        if (call->is_ping) {
+            ping_->is_out = false;
+            continue;
+        }
+        auto& pending = static_cast<Pending&>(*call);
+        if (block::is_change(call->request.op) && static_cast<Change&>(pending).is_replay) {
+            // Still in the window, at its place.
+            static_cast<Change&>(pending).is_replay = false;
+            --replays_in_flight_;
+            continue;
+        }
+        pending.waits_for_link = true;
+        ++waiting_count_;
+        back.push_back(*call);
+    }
+    back.append(waiting_);
+    waiting_.append(back);
+    arm_hold();
+}
+
+bool Remote::replay_conflicts(const Change& change) {
+    if (replays_in_flight_ == 0) return false;
+    if (replays_in_flight_ >= kReplaysInFlightMax) return true;
+    for (Change* at = window_.front(); at != nullptr && at != &change; at = window_.next(*at))
+        if (at->is_replay && at->request.range.overlaps(change.request.range)) return true;
+    return false;
+}
+
+/// Writes again, in order, what was answered and is not durable. False if the connection ended.
+async::Task<bool> Remote::replay() {
+    std::size_t count = 0;
+    for (Change* at = window_.front(); at != nullptr; at = window_.next(*at)) {
+        while (replay_conflicts(*at) && !connection_->ended()) co_await replay_progress_.wait();
+        if (connection_->ended() || stopping_) co_return false;
+        at->is_replay = true;
+        at->failed_replays = 0;
+        ++replays_in_flight_;
+        ++count;
+        connection_->submit(*at);
+    }
+    while (replays_in_flight_ > 0 && !connection_->ended()) co_await replay_progress_.wait();
+    if (connection_->ended() || stopping_) co_return false;
+    replayed_ += count;
+    log::info("{}: replayed {} changes that were not durable yet", name_, count);
+    co_return true;
+}
+
+void Remote::replayed(Change& change, Result<> answer) {
+    if (!answer && ++change.failed_replays < kReplayTries) {
+        connection_->submit(change);
+        return;
+    }
+    change.is_replay = false;
+    --replays_in_flight_;
+    if (change.is_unwritable) --unwritable_;
+    change.is_unwritable = !answer;
+    if (!answer) {
+        ++unwritable_;
+        change.replay_error = answer.error();
+        log::error(
+            "{}: sectors {}+{} were acknowledged, got lost with the peer and can't be written "
+            "again ({}): reads of them and flushes fail until they can",
+            name_, change.request.range.first.value(), change.request.range.count.value(),
+            to_string(answer.error().code));
+    }
+    replay_progress_.wake_all();
+}
+
+/// Notices a peer that is connected and silent: stopped, hung, or behind a pulled cable.
+async::Task<void> Remote::watch() {
+    while (!connection_->ended() && !stopping_) {
+        co_await io::wait_for(world_.clock, link_changes_, kPingAfter);
+        if (connection_->ended() || stopping_) break;
+        const io::Duration quiet = world_.clock.now() - connection_->last_received();
+        if (quiet < kPingAfter) {
+            silent_ = false;
+            continue;
+        }
+        if (!is_ours_) {
+            // Can't be asked. A slow disk looks the same, and a plain server promises nothing about
+            // an old connection's requests: it is waited for.
+            silent_ = quiet >= kSilenceMax && !connection_->idle();
+            continue;
+        }
+        if (ping_->is_out && quiet >= kSilenceMax) {
+            connection_->shutdown("silent: no answer to a ping for 3 s");
+            break;
+        }
+        if (!ping_->is_out) {
+            ping_->is_out = true;
+            ping_->is_ping = true;
+            connection_->submit(*ping_);
+        }
+    }
+}
+
+}  // namespace dst::node

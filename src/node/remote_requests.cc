@@ -1,0 +1,309 @@
+// Remote: requests and the replay window.
+#include <algorithm>
+#include <cstring>
+
+#include "base/check.h"
+#include "base/log.h"
+#include "node/remote_call.h"
+
+namespace dst::node {
+
+using block::Op;
+using block::Request;
+
+namespace {
+
+/// What a change without data costs in the window: about what is kept of it.
+constexpr std::uint64_t kChangeOverheadBytes = 512;
+/// The longest range of one command, in sectors: below 2^32 bytes, and a multiple of any block.
+constexpr SectorCount kRangeMax{(1ULL << 30) >> kSectorShift};
+
+/// Written where a peer can't zero by itself. Never written to.
+alignas(4096) constinit std::byte zeroes[block::kPayloadMaxBytes]{};
+
+}  // namespace
+
+async::Task<Result<>> Remote::execute(Request& request) {
+    if (request.op == Op::flush) co_return co_await flush();
+    const SectorCount most =
+        request.data.empty() ? kRangeMax : sectors_floor(ByteCount(payload_max_));
+    if (request.range.count <= most) co_return co_await execute_part(request);
+    // A peer that takes less at a time.
+    for (SectorIndex at = request.range.first; at < request.range.end(); at = at + most) {
+        const SectorCount count = std::min(most, request.range.end() - at);
+        Request part = block::part_of(request, {at, count});
+        const SectorCount before =
+            part.extents != nullptr ? part.extents->described() : SectorCount();
+        CO_TRY_VOID(co_await execute_part(part));
+        if (part.extents != nullptr && part.extents->described() - before < count) break;
+    }
+    co_return Result<>{};
+}
+
+async::Task<Result<>> Remote::execute_part(Request& request) {
+    switch (request.op) {
+        case Op::read:
+            co_return co_await ask(request);
+        case Op::block_status:
+            if (base_allocation_) co_return co_await ask(request);
+            request.extents->add({.count = request.range.count});
+            co_return Result<>{};
+        case Op::trim:
+            if (!has_flag(nbd::kFlagSendTrim)) co_return Result<>{};  // advice that can't be used
+            co_return co_await execute_change(request);
+        case Op::write_zeroes:
+            co_return co_await execute_zeroes(request);
+        default:
+            co_return co_await execute_change(request);
+    }
+}
+
+/// A read, or block status.
+async::Task<Result<>> Remote::ask(const Request& request) {
+    PlainCall call(*this);
+    call.request = request;
+    submit(call);
+    Result<> done = co_await call.wait();
+    if (done && unwritable_ > 0 && request.op == Op::read) {
+        // An acknowledged change could not be written again: better no answer than an old one.
+        if (const Change* const lost = unwritable_in(request.range))
+            done = std::unexpected(lost->replay_error);
+    }
+    co_return done;
+}
+
+async::Task<Result<>> Remote::execute_zeroes(const Request& request) {
+    const bool has_zeroes = has_flag(nbd::kFlagSendWriteZeroes);
+    if (request.fast_zero && !(has_zeroes && has_flag(nbd::kFlagSendFastZero)))
+        co_return fail(ErrorCode::unsupported, "the peer can't zero fast");
+    if (has_zeroes) co_return co_await execute_change(request);
+    const SectorCount most =
+        sectors_floor(ByteCount(std::min<std::uint64_t>(payload_max_, sizeof zeroes)));
+    for (SectorIndex at = request.range.first; at < request.range.end(); at = at + most) {
+        Request part = request;
+        part.op = Op::write;
+        part.no_hole = false;
+        part.range = {at, std::min(most, request.range.end() - at)};
+        part.data = std::span(zeroes).first(to_bytes(part.range.count).value());
+        CO_TRY_VOID(co_await execute_change(part));
+    }
+    co_return Result<>{};
+}
+
+async::Task<Result<>> Remote::execute_change(const Request& request) {
+    const std::uint64_t cost = request.data.size() + kChangeOverheadBytes;
+    CO_TRY_VOID(co_await room_in_window(cost));
+    Change& change = new_change();
+    change.cost = cost;
+    change.request = request;
+    const bool emulate_fua = request.fua && !has_flag(nbd::kFlagSendFua);
+    if (emulate_fua) change.request.fua = false;
+    if (request.buffer != nullptr) {
+        change.buffer = *request.buffer;
+        change.request.buffer = &change.buffer;
+    }
+    change.is_awaited = true;
+    submit(change);
+    const Result<> done = co_await change.wait();
+    change.is_awaited = false;
+    if (!done) leave_window(change);
+    // Answered well, it may have become durable and left the window before it came to this.
+    else if (!static_cast<ListHook<WindowTag>&>(change).is_linked())
+        recycle(change);
+    if (done && emulate_fua) co_return co_await flush();
+    co_return done;
+}
+
+/// Waits until the window has room for `bytes` more. The node flushes by itself when it is half
+/// full, so in a steady stream of writes nobody waits here.
+async::Task<Result<>> Remote::room_in_window(std::uint64_t bytes) {
+    const std::uint64_t most = settings_.replay_window.value();
+    const io::TimePoint asked = world_.clock.now();
+    while (window_bytes_ + bytes > most && window_bytes_ > 0) {
+        if (stopping_) co_return fail(ErrorCode::cancelled, "the node is stopped");
+        if (flush_error_) co_return std::unexpected(*flush_error_);
+        reclaim();
+        if (!settings_.hold) {
+            co_await window_room_.wait();
+        } else if (!co_await io::wait_until(world_.clock, window_room_, asked + *settings_.hold) &&
+                   link_ != LinkState::ready) {
+            co_return fail(ErrorCode::io_error, "held for too long");
+        }
+    }
+    if (stopping_) co_return fail(ErrorCode::cancelled, "the node is stopped");
+    window_bytes_ += bytes;
+    if (window_bytes_ > most / 2) reclaim();
+    co_return Result<>{};
+}
+
+Remote::Change& Remote::new_change() {
+    if (free_changes_.empty()) {
+        changes_.push_back(std::make_unique<Change>(*this));
+        free_changes_.reserve(changes_.size());
+        return *changes_.back();
+    }
+    Change& change = *free_changes_.back();
+    free_changes_.pop_back();
+    return change;
+}
+
+/// The change is durable, or failed, or is dropped: it costs nothing any more.
+void Remote::leave_window(Change& change) {
+    CHECK(!change.is_submitted());
+    static_cast<ListHook<WindowTag>&>(change).unlink();
+    window_bytes_ -= change.cost;
+    if (change.is_unwritable) --unwritable_;
+    change.is_unwritable = false;
+    change.buffer = {};
+    window_room_.wake_all();
+    if (!change.is_awaited) recycle(change);
+}
+
+void Remote::recycle(Change& change) {
+    change.request = {};
+    change.is_done = change.is_replay = false;
+    change.failed_replays = 0;
+    free_changes_.push_back(&change);
+}
+
+/// Sends, or queues until there is a link. Ends by `answered`, or by hold.
+void Remote::submit(Pending& call) {
+    call.since = world_.clock.now();
+    if (stopping_) {
+        call.finish(fail(ErrorCode::cancelled, "the node is stopped"));
+        return;
+    }
+    if (link_ == LinkState::ready && !connection_->ended()) {
+        connection_->submit(call);
+        return;
+    }
+    call.waits_for_link = true;
+    waiting_.push_back(call);
+    ++waiting_count_;
+    arm_hold();
+}
+
+void Remote::answered(Pending& call, Result<> answer) {
+    auto* const change = block::is_change(call.request.op) ? static_cast<Change*>(&call) : nullptr;
+    if (change != nullptr && change->is_replay) {
+        replayed(*change, answer);
+        return;
+    }
+    if (change != nullptr && answer) keep(*change);
+    call.finish(answer);
+}
+
+/// The peer has it, and may lose it again until a flush.
+void Remote::keep(Change& change) {
+    change.sequence = ++answer_sequence_;
+    if (unwritable_ > 0) {
+        // Written over as a whole, what could not be written again is not missed any more.
+        for (Change* at = window_.front(); at != nullptr;) {
+            Change* const next = window_.next(*at);
+            if (at->is_unwritable && change.request.range.contains(at->request.range))
+                leave_window(*at);
+            at = next;
+        }
+    }
+    window_.push_back(change);
+    if (!settle_timer_->is_armed()) settle();
+    if (pool_.has_waiters()) reclaim();
+}
+
+void Remote::forget_until(std::uint64_t sequence) {
+    while (Change* const first = window_.front()) {
+        if (first->sequence > sequence) break;
+        leave_window(*first);
+    }
+}
+
+async::Task<Result<>> Remote::flush() {
+    if (stopping_ && link_ != LinkState::ready)
+        co_return fail(ErrorCode::cancelled, "the node is stopped");
+    if (geometry_.size.value() > 0 && !has_flag(nbd::kFlagSendFlush)) {
+        // Nothing can be made durable there; `status` calls the node volatile.
+        forget_until(answer_sequence_);
+        co_return Result<>{};
+    }
+    FlushCall call(*this);
+    call.request.op = Op::flush;
+    submit(call);
+    const Result<> done = co_await call.wait();
+    if (done && unwritable_ == 0) {
+        flush_error_.reset();
+        forget_until(call.covers);
+        co_return done;
+    }
+    const Error error =
+        done ? Error{ErrorCode::io_error, "a change could not be written again"} : done.error();
+    if (error.code == ErrorCode::cancelled || error.code == ErrorCode::timed_out)
+        co_return std::unexpected(error);
+    // The peer may have forgotten what it could not make durable (design §4): everything unflushed
+    // is written again, before any other flush may succeed. The way to that is a new connection.
+    flush_error_ = error;
+    replay_wanted_ = true;
+    window_room_.wake_all();
+    if (connection_ && link_ == LinkState::ready)
+        connection_->shutdown("a flush failed: all that is not durable is written again");
+    co_return std::unexpected(error);
+}
+
+void Remote::reclaim() {
+    if (window_.empty() || flushing_by_itself_ || link_ != LinkState::ready || stopping_) return;
+    flushing_by_itself_ = true;
+    scope_.spawn(flush_by_itself());
+}
+
+async::Task<void> Remote::flush_by_itself() {
+    const Result<> done = co_await flush();
+    flushing_by_itself_ = false;
+    if (!done && done.error().code != ErrorCode::cancelled)
+        log::warning("{}: flushing failed ({}): changes are kept and written again", name_,
+                     to_string(done.error().code));
+    window_room_.wake_all();
+}
+
+/// What lies in the window becomes durable some time, even if nobody flushes.
+void Remote::settle() {
+    constexpr std::chrono::seconds kSettleAfter{5};
+    reclaim();
+    if (!window_.empty() && !stopping_)
+        settle_timer_->arm(world_.clock, world_.clock.now() + kSettleAfter);
+}
+
+const Remote::Change* Remote::unwritable_in(SectorRange range) {
+    for (Change* at = window_.front(); at != nullptr; at = window_.next(*at))
+        if (at->is_unwritable && at->request.range.overlaps(range)) return at;
+    return nullptr;
+}
+
+void Remote::arm_hold() {
+    if (!settings_.hold || waiting_.empty() || hold_timer_->is_armed()) return;
+    io::TimePoint first = io::TimePoint::max();
+    for (nbd::Call* at = waiting_.front(); at != nullptr; at = waiting_.next(*at))
+        first = std::min(first, static_cast<Pending*>(at)->since + *settings_.hold);
+    hold_timer_->arm(world_.clock, first);
+}
+
+/// Nothing could answer for as long as the administrator wants anybody to wait.
+void Remote::hold_is_over() {
+    const io::TimePoint now = world_.clock.now();
+    std::size_t failed = 0;
+    for (nbd::Call* at = waiting_.front(); at != nullptr;) {
+        nbd::Call* const next = waiting_.next(*at);
+        auto& call = static_cast<Pending&>(*at);
+        if (call.since + *settings_.hold <= now) {
+            static_cast<ListHook<nbd::CallTag>&>(call).unlink();
+            call.waits_for_link = false;
+            --waiting_count_;
+            ++failed;
+            call.finish(fail(ErrorCode::io_error, "held for too long"));
+        }
+        at = next;
+    }
+    if (failed > 0)
+        log::warning("{}: {} requests failed: held for too long ({})", name_, failed, reason_);
+    arm_hold();
+}
+
+}  // namespace dst::node
