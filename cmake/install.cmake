@@ -6,10 +6,11 @@ if(TARGET dst)
     install(TARGETS dst RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
 endif()
 
-foreach(folder IN ITEMS base async block node algorithm)
+foreach(folder IN ITEMS base async block algorithm)
     install(DIRECTORY src/${folder} DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/dst
-        FILES_MATCHING PATTERN "*.h")
+        FILES_MATCHING PATTERN "*.h" PATTERN "*_test.h" EXCLUDE)
 endforeach()
+install(FILES src/node/node.h DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/dst/node)
 
 # The program and what it loads must agree on the sanitizers too.
 set(DST_ABI_FLAGS "-stdlib=libstdc++")

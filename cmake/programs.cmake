@@ -1,7 +1,7 @@
 # The library dst_core and the programs made of it; CMakeLists.txt says which file goes where.
 
 file(GLOB_RECURSE core_sources CONFIGURE_DEPENDS src/*.cc)
-file(GLOB_RECURSE unit_test_sources CONFIGURE_DEPENDS src/*_test.cc)
+file(GLOB_RECURSE unit_test_sources CONFIGURE_DEPENDS src/*_test.cc examples/*/*.cc)
 file(GLOB unit_test_main CONFIGURE_DEPENDS tests/unit_main.cc)
 file(GLOB_RECURSE benchmark_sources CONFIGURE_DEPENDS src/*_benchmark.cc bench/*_benchmark.cc)
 file(GLOB test_tool_sources CONFIGURE_DEPENDS tests/tools/*.cc)

@@ -21,7 +21,7 @@ SectorRange range(std::uint64_t first, std::uint64_t count) {
 }
 
 class RangeLockTest : public ::testing::Test {
-protected:
+  protected:
     RunQueue queue_;
     RunQueue::Enter enter_{queue_};
     RangeLock lock_;
@@ -63,11 +63,16 @@ SectorRange random_range(std::mt19937_64& random) {
     const std::uint64_t base = (random() % 4) * 256 * 256 + (random() % 3) * 256;
     const std::uint64_t first = base + random() % 600;
     switch (random() % 10) {
-        case 0: return range(first, 1 + random() % 100'000);
-        case 1: return range(first, 512);
-        case 2: return range(first, 513);
-        case 3: return range(first / 256 * 256, 256);
-        default: return range(first, 1 + random() % 64);
+        case 0:
+            return range(first, 1 + random() % 100'000);
+        case 1:
+            return range(first, 512);
+        case 2:
+            return range(first, 513);
+        case 3:
+            return range(first / 256 * 256, 256);
+        default:
+            return range(first, 1 + random() % 64);
     }
 }
 

@@ -14,7 +14,7 @@ namespace dst::async {
 namespace {
 
 class ScopeTest : public ::testing::Test {
-protected:
+  protected:
     RunQueue queue_;
     RunQueue::Enter enter_{queue_};
 };
@@ -113,14 +113,30 @@ Task<void> wander(Everything& world, std::uint64_t seed) {
     std::mt19937_64 random(seed);
     while (true) {
         switch (random() % 8) {
-            case 0: co_await world.gate.wait(); break;
-            case 1: co_await world.event.wait(); break;
-            case 2: co_await use_semaphore(world); break;
-            case 3: co_await use_lock(world, random() % 2000); break;
-            case 4: co_await yield(); break;
-            case 5: co_await end_of_turn(); break;
-            case 6: world.inner.spawn(use_lock(world, random() % 2000)); break;
-            default: co_await world.inner.join(); break;
+            case 0:
+                co_await world.gate.wait();
+                break;
+            case 1:
+                co_await world.event.wait();
+                break;
+            case 2:
+                co_await use_semaphore(world);
+                break;
+            case 3:
+                co_await use_lock(world, random() % 2000);
+                break;
+            case 4:
+                co_await yield();
+                break;
+            case 5:
+                co_await end_of_turn();
+                break;
+            case 6:
+                world.inner.spawn(use_lock(world, random() % 2000));
+                break;
+            default:
+                co_await world.inner.join();
+                break;
         }
         if (random() % 4 == 0) world.gate.wake_all();
         world.event.set();

@@ -66,7 +66,9 @@ Task<void> wait_for_ever(Counted) {
 
 TEST(Task, that_was_never_started_destroys_its_arguments) {
     int alive = 0;
-    { const Task<void> task = hold(Counted(alive), wait_for_ever(Counted(alive))); }
+    {
+        const Task<void> task = hold(Counted(alive), wait_for_ever(Counted(alive)));
+    }
     EXPECT_EQ(alive, 0);
 }
 

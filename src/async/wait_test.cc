@@ -13,7 +13,7 @@ namespace {
 using Order = std::vector<int>;
 
 class WaitTest : public ::testing::Test {
-protected:
+  protected:
     RunQueue queue_;
     RunQueue::Enter enter_{queue_};
 };

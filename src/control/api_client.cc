@@ -1,12 +1,11 @@
 #include "control/api_client.h"
 
+#include <fmt/format.h>
 #include <httplib.h>
 
 #include <chrono>
 #include <optional>
 #include <utility>
-
-#include <fmt/format.h>
 
 #include "control/api_server_answer.h"
 #include "control/api_server_socket.h"
@@ -19,13 +18,14 @@ constexpr auto kAnswerMax = std::chrono::seconds(70);
 
 /// The library's client over a unix socket.
 class UnixClient final : public httplib::ClientImpl {
-public:
-    explicit UnixClient(Descriptor socket) : ClientImpl("localhost", 80), connected_(std::move(socket)) {
+  public:
+    explicit UnixClient(Descriptor socket)
+        : ClientImpl("localhost", 80), connected_(std::move(socket)) {
         set_read_timeout(kAnswerMax);
         set_write_timeout(kAnswerMax);
     }
 
-private:
+  private:
     bool create_and_connect_socket(Socket& socket, httplib::Error& error) override {
         if (!connected_.is_open()) {
             error = httplib::Error::Connection;

@@ -11,7 +11,7 @@ namespace dst::control {
 
 /// Blocks in every call, until the daemon has answered.
 class ApiClient {
-public:
+  public:
     explicit ApiClient(std::string socket_path) : socket_path_(std::move(socket_path)) {}
 
     /// The body of the answer, JSON. A refusal is the daemon's own, or says that none answers.
@@ -19,7 +19,7 @@ public:
                                                std::string body = {}) const;
     [[nodiscard]] Outcome<Status> status() const;
 
-private:
+  private:
     std::string socket_path_;
 };
 

@@ -19,7 +19,7 @@ constexpr int kPauseMs = 100;
 
 /// Signals are for the main thread; threads made meanwhile get none.
 class SignalsBlocked {
-public:
+  public:
     SignalsBlocked() {
         sigset_t all;
         ::sigfillset(&all);
@@ -29,7 +29,7 @@ public:
     SignalsBlocked& operator=(const SignalsBlocked&) = delete;
     ~SignalsBlocked() { ::pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
 
-private:
+  private:
     sigset_t before_{};
 };
 
@@ -43,8 +43,7 @@ std::optional<Descriptor> next_connection(int listening, int stop) {
     std::array<pollfd, 2> waits = {pollfd{listening, POLLIN, 0}, pollfd{stop, POLLIN, 0}};
     ::poll(waits.data(), waits.size(), -1);
     if (waits[1].revents != 0) return std::nullopt;
-    Descriptor connection(
-        ::accept4(listening, nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
+    Descriptor connection(::accept4(listening, nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
     if (connection.is_open()) return connection;
     // Another thread was faster; else the process is out of descriptors or memory, for a while.
     if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED) is_readable(stop, kPauseMs);
@@ -61,11 +60,12 @@ Outcome<std::unique_ptr<ApiServer>> ApiServer::start(std::string socket_path,
     TRY(ListeningSocket socket, ListeningSocket::open(std::move(socket_path)));
     Descriptor stop(::eventfd(0, EFD_CLOEXEC));
     if (!stop.is_open()) {
-        return refuse(ErrorCode::no_memory, "can't make an event: too many files are open; raise "
-                                            "the limit (ulimit -n)");
+        return refuse(ErrorCode::no_memory,
+                      "can't make an event: too many files are open; raise "
+                      "the limit (ulimit -n)");
     }
-    std::unique_ptr<ApiServer> server(new ApiServer(std::move(socket), std::move(stop), operations,
-                                                    std::move(spawn), limits));
+    std::unique_ptr<ApiServer> server(
+        new ApiServer(std::move(socket), std::move(stop), operations, std::move(spawn), limits));
     const SignalsBlocked blocked;
     for (unsigned i = 0; i < limits.threads; ++i) {
         server->threads_.emplace_back([s = server.get()] { s->work(); });

@@ -21,7 +21,7 @@
 namespace dst::control {
 
 class ApiServer {
-public:
+  public:
     struct Limits {
         unsigned threads = 8;
         std::chrono::milliseconds operation_max = std::chrono::seconds(60);
@@ -47,7 +47,7 @@ public:
     /// its own threads.
     void stop();
 
-private:
+  private:
     ApiServer(ListeningSocket socket, Descriptor stop, Operations& operations, SpawnOnReactor spawn,
               Limits limits);
     void work();

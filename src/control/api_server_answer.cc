@@ -1,8 +1,8 @@
 #include "control/api_server_answer.h"
 
-#include <array>
-
 #include <fmt/format.h>
+
+#include <array>
 #include <nlohmann/json.hpp>
 
 namespace dst::control {
@@ -66,10 +66,11 @@ ApiAnswer refusal(int status, std::string text) {
 }
 
 Problem read_refusal(int status, std::string_view body) {
-    Problem problem{ErrorCode::invalid,
-                    fmt::format("the daemon answered with HTTP status {} and no reason; is it a dst "
-                                "daemon of this version?",
-                                status)};
+    Problem problem{
+        ErrorCode::invalid,
+        fmt::format("the daemon answered with HTTP status {} and no reason; is it a dst "
+                    "daemon of this version?",
+                    status)};
     for (const auto& row : kCodes) {
         if (row.status == status) {
             problem.code = row.code;

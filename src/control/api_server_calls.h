@@ -1,6 +1,8 @@
 // From a thread that may wait to the reactor that may not: runs an operation there, waits here.
 #pragma once
 
+#include <fmt/format.h>
+
 #include <chrono>
 #include <condition_variable>
 #include <functional>
@@ -9,8 +11,6 @@
 #include <optional>
 #include <type_traits>
 #include <utility>
-
-#include <fmt/format.h>
 
 #include "control/operations.h"
 
@@ -26,7 +26,7 @@ struct OutcomeOf<async::Task<Outcome<T>>> {
 }  // namespace detail
 
 class ReactorCalls {
-public:
+  public:
     ReactorCalls(SpawnOnReactor spawn, std::chrono::milliseconds wait_max)
         : spawn_(std::move(spawn)), wait_max_(wait_max) {}
     ReactorCalls(const ReactorCalls&) = delete;
@@ -46,10 +46,11 @@ public:
             lock, wait_max_, [&] { return slot->has_value() || waiters_->stopping; });
         if (slot->has_value()) return **std::move(slot);
         if (is_over) return shutting_down();
-        return refuse(ErrorCode::timed_out,
-                      fmt::format("it did not end within {} s and goes on in the daemon; see how it "
-                                  "ends with 'dst status'",
-                                  std::chrono::duration<double>(wait_max_).count()));
+        return refuse(
+            ErrorCode::timed_out,
+            fmt::format("it did not end within {} s and goes on in the daemon; see how it "
+                        "ends with 'dst status'",
+                        std::chrono::duration<double>(wait_max_).count()));
     }
 
     /// All who wait are refused from now on. Any thread.
@@ -59,7 +60,7 @@ public:
         waiters_->changed.notify_all();
     }
 
-private:
+  private:
     struct Waiters {
         std::mutex mutex;
         std::condition_variable changed;

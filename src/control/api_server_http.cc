@@ -21,7 +21,7 @@ constexpr std::size_t kPathMax = 1024;
 
 /// The library's view of the socket: with a deadline, a limit, and an end when the daemon stops.
 class SocketStream final : public httplib::Stream {
-public:
+  public:
     SocketStream(int socket, int stop, HttpConnections::Limits limits)
         : socket_(socket),
           stop_(stop),
@@ -55,7 +55,7 @@ public:
         return -1;
     }
 
-private:
+  private:
     static bool is_transient() { return errno == EAGAIN || errno == EINTR; }
 
     /// False at the end of the stream and of our patience.
@@ -105,7 +105,7 @@ void set_answer(httplib::Response& response, const ApiAnswer& answer) {
 }  // namespace
 
 class HttpConnections::Server final : public httplib::Server {
-public:
+  public:
     Server(Answer answer, Limits limits) : answer_(std::move(answer)), limits_(limits) {
         set_pre_routing_handler([](const httplib::Request& request, httplib::Response& response) {
             // The library's patterns recurse for each character.
@@ -139,7 +139,7 @@ public:
         ::shutdown(connection, SHUT_RDWR);
     }
 
-private:
+  private:
     ApiAnswer answer_with_body(const httplib::Request& request,
                                const httplib::ContentReader& reader) {
         if (request.is_multipart_form_data()) return refusal(415, "the body is no JSON; send JSON");
@@ -156,8 +156,9 @@ private:
             if (!is_too_long) return refusal(400, "the body ended early; send it whole");
         }
         if (is_too_long) {
-            return refusal(413, "the body is longer than 1 MiB, and no request needs that; send "
-                                "less");
+            return refusal(413,
+                           "the body is longer than 1 MiB, and no request needs that; send "
+                           "less");
         }
         return answer_(out);
     }

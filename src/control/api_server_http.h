@@ -14,7 +14,7 @@
 namespace dst::control {
 
 class HttpConnections {
-public:
+  public:
     using Answer = std::function<ApiAnswer(const ApiRequest& request)>;
 
     struct Limits {
@@ -30,7 +30,7 @@ public:
     /// `stop` becomes readable, wherever it is, but waits for `answer`. Any number of threads.
     void serve(int connection, int stop);
 
-private:
+  private:
     class Server;
     std::unique_ptr<Server> server_;
 };

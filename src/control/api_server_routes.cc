@@ -1,11 +1,11 @@
 #include "control/api_server_routes.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <array>
 #include <utility>
 #include <vector>
-
-#include <fmt/format.h>
 
 #include "control/config_value.h"
 
@@ -65,8 +65,9 @@ Outcome<Creation> read_creation(const std::string& body) {
     TRY(StorageSpec spec, parse_storage_json(format_json(value)));
     if (std::holds_alternative<std::monostate>(start.data)) return Creation{std::move(spec)};
     const auto* flag = start.as<bool>();
-    if (flag == nullptr) return refuse("start is " + std::string(start.type_name()) +
-                                       "; send true or false, or leave it out");
+    if (flag == nullptr)
+        return refuse("start is " + std::string(start.type_name()) +
+                      "; send true or false, or leave it out");
     return Creation{std::move(spec), *flag};
 }
 
@@ -195,8 +196,8 @@ ApiAnswer Routes::answer(const ApiRequest& request) {
         return route.handle(call);
     }
     if (methods.empty()) return refusal(404, "there is no such path in the API");
-    return refusal(405, fmt::format("{} can't be done with this path, only {}", request.method,
-                                    methods));
+    return refusal(
+        405, fmt::format("{} can't be done with this path, only {}", request.method, methods));
 }
 
 }  // namespace dst::control

@@ -1,6 +1,7 @@
 #include "control/api_server_socket.h"
 
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <poll.h>
 #include <sys/file.h>
 #include <sys/socket.h>
@@ -13,8 +14,6 @@
 #include <cstring>
 #include <optional>
 #include <system_error>
-
-#include <fmt/format.h>
 
 namespace dst::control {
 namespace {
@@ -35,9 +34,10 @@ std::optional<sockaddr_un> address_of(const std::string& path) {
 }
 
 std::unexpected<Problem> too_long(const std::string& path) {
-    return refuse(fmt::format("the socket's path {} is longer than the {} bytes that Linux takes; "
-                              "choose a shorter run_dir",
-                              path, sizeof(sockaddr_un::sun_path) - 1));
+    return refuse(
+        fmt::format("the socket's path {} is longer than the {} bytes that Linux takes; "
+                    "choose a shorter run_dir",
+                    path, sizeof(sockaddr_un::sun_path) - 1));
 }
 
 int connect(int socket, const sockaddr_un& address) {
@@ -122,9 +122,9 @@ Outcome<> ListeningSocket::bind() {
     struct stat status{};
     if (::lstat(path_.c_str(), &status) == 0) {
         if (!S_ISSOCK(status.st_mode)) {
-            return refuse(ErrorCode::exists,
-                          fmt::format("{} is no socket, so it is not ours to replace; move it away",
-                                      path_));
+            return refuse(
+                ErrorCode::exists,
+                fmt::format("{} is no socket, so it is not ours to replace; move it away", path_));
         }
         if (::unlink(path_.c_str()) != 0) return failed("replace");
     }
@@ -157,13 +157,15 @@ Outcome<Descriptor> connect_to_daemon(const std::string& path) {
     ::setsockopt(socket.number(), SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
     if (connect(socket.number(), *address) == 0) return socket;
     if (errno == EACCES || errno == EPERM) {
-        return refuse(ErrorCode::not_permitted,
-                      fmt::format("the daemon at {} is another user's; run this as its owner", path));
+        return refuse(
+            ErrorCode::not_permitted,
+            fmt::format("the daemon at {} is another user's; run this as its owner", path));
     }
-    return refuse(ErrorCode::not_found,
-                  fmt::format("no daemon answers at {}: {}; start it with 'dst daemon', or say which "
-                              "one with --socket PATH",
-                              path, last_error()));
+    return refuse(
+        ErrorCode::not_found,
+        fmt::format("no daemon answers at {}: {}; start it with 'dst daemon', or say which "
+                    "one with --socket PATH",
+                    path, last_error()));
 }
 
 }  // namespace dst::control

@@ -10,7 +10,7 @@ namespace dst::control {
 
 /// Closes the descriptor that it holds.
 class Descriptor {
-public:
+  public:
     Descriptor() = default;
     explicit Descriptor(int number) : number_(number) {}
     Descriptor(Descriptor&& other) noexcept : number_(std::exchange(other.number_, -1)) {}
@@ -23,7 +23,7 @@ public:
     [[nodiscard]] int release() { return std::exchange(number_, -1); }
     void close();
 
-private:
+  private:
     int number_ = -1;
 };
 
@@ -31,7 +31,7 @@ private:
 /// one is refused (`busy`). A lock beside it (`path` + ".lock") decides, and is tried for 2 s,
 /// because the kernel lets go of a killed process's late. Blocks: for start-up.
 class ListeningSocket {
-public:
+  public:
     [[nodiscard]] static Outcome<ListeningSocket> open(std::string path);
     ListeningSocket(ListeningSocket&&) = default;
     ListeningSocket& operator=(ListeningSocket&&) = default;
@@ -41,8 +41,9 @@ public:
     /// Takes the socket away, then lets go of the lock. Idempotent.
     void close();
 
-private:
-    ListeningSocket(std::string path, Descriptor lock) : path_(std::move(path)), lock_(std::move(lock)) {}
+  private:
+    ListeningSocket(std::string path, Descriptor lock)
+        : path_(std::move(path)), lock_(std::move(lock)) {}
     Outcome<> bind();
 
     std::string path_;

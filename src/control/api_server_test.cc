@@ -1,21 +1,18 @@
 #include "control/api_server.h"
 
+#include <gtest/gtest.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <atomic>
 #include <chrono>
-#include <deque>
 #include <filesystem>
 #include <fstream>
 #include <thread>
 
-#include <gtest/gtest.h>
-
-#include "async/scope.h"
-#include "async/wait.h"
 #include "control/api_client.h"
+#include "control/api_server_fake_test.h"
 
 namespace dst::control {
 namespace {
@@ -23,128 +20,8 @@ namespace {
 using namespace std::chrono_literals;
 using Steady = std::chrono::steady_clock;
 
-/// A thread that runs tasks, as a reactor would; none of them goes on after it first waited.
-class Reactor {
-public:
-    Reactor() : thread_([this] { run(); }) {}
-    ~Reactor() {
-        {
-            const std::lock_guard lock(mutex_);
-            is_ending_ = true;
-        }
-        changed_.notify_all();
-        thread_.join();
-    }
-    SpawnOnReactor spawner() {
-        return [this](std::function<async::Task<void>()> make) {
-            {
-                const std::lock_guard lock(mutex_);
-                queue_.push_back(std::move(make));
-            }
-            changed_.notify_all();
-        };
-    }
-    /// While paused, nothing that is spawned begins.
-    void pause() { is_paused_ = true; }
-    std::thread::id id() const { return thread_.get_id(); }
-
-private:
-    void run() {
-        async::RunQueue ready;
-        const async::RunQueue::Enter entered(ready);
-        async::Scope scope;
-        std::unique_lock lock(mutex_);
-        while (true) {
-            changed_.wait(lock, [this] { return is_ending_ || (!queue_.empty() && !is_paused_); });
-            if (is_ending_) break;
-            auto make = std::move(queue_.front());
-            queue_.pop_front();
-            lock.unlock();
-            scope.spawn(make());
-            make = {};
-            lock.lock();
-        }
-        queue_.clear();
-    }
-
-    std::mutex mutex_;
-    std::condition_variable changed_;
-    std::deque<std::function<async::Task<void>()>> queue_;
-    bool is_ending_ = false;
-    std::atomic<bool> is_paused_ = false;
-    std::thread thread_;
-};
-
-/// Notes what it was asked for; refuses what is named "bad"; never ends what is named "slow".
-class FakeOperations final : public Operations {
-public:
-    async::Task<Outcome<Status>> status() override {
-        ran_on = std::this_thread::get_id();
-        Status status;
-        status.version = "test";
-        status.storages.push_back({.name = "vol0",
-                                   .algorithm = "linear",
-                                   .size = {},
-                                   .state = StorageState::running,
-                                   .reason = {},
-                                   .since = {},
-                                   .attached_as = {},
-                                   .nodes = {},
-                                   .resync = {}});
-        co_return status;
-    }
-    async::Task<Outcome<>> storage_create(StorageSpec spec, bool start) override {
-        co_return co_await done(spec.name, to_json(spec) + (start ? " start" : " stopped"));
-    }
-    async::Task<Outcome<>> storage_start(std::string name) override {
-        co_return co_await done(name, "start");
-    }
-    async::Task<Outcome<>> storage_stop(std::string name) override {
-        co_return co_await done(name, "stop");
-    }
-    async::Task<Outcome<>> storage_remove(std::string name) override {
-        co_return co_await done(name, "remove");
-    }
-    async::Task<Outcome<>> node_add(std::string storage, NodeSpec node) override {
-        co_return co_await done(storage, "node " + to_string(node));
-    }
-    async::Task<Outcome<>> export_add(ExportSpec spec) override {
-        co_return co_await done(spec.name, "export " + to_string(spec.device));
-    }
-    async::Task<Outcome<>> export_remove(std::string name) override {
-        co_return co_await done(name, "unexport");
-    }
-    async::Task<Outcome<std::vector<ExportStatus>>> export_list() override {
-        co_return std::vector<ExportStatus>{{"e", "/d", SectorCount(8), 1, false, ""}};
-    }
-    async::Task<Outcome<AlgorithmStatus>> algorithm_load(std::string file) override {
-        co_return AlgorithmStatus{"stripe", "", file, 0};
-    }
-    async::Task<Outcome<std::vector<AlgorithmStatus>>> algorithm_list() override {
-        co_return std::vector<AlgorithmStatus>{{"linear", "", "", 3}};
-    }
-    async::Task<Outcome<>> algorithm_unload(std::string name) override {
-        co_return co_await done(name, "unload");
-    }
-
-    std::string last;
-    std::atomic<std::thread::id> ran_on;
-    std::atomic<int> begun = 0;
-
-private:
-    async::Task<Outcome<>> done(std::string name, std::string what) {
-        ++begun;
-        if (name == "slow") co_await never_.wait();
-        if (name == "bad") co_return refuse(ErrorCode::busy, "bad is in use; stop it first");
-        last = name + ": " + what;
-        co_return Outcome<>{};
-    }
-
-    async::Event never_;
-};
-
 class Api : public testing::Test {
-protected:
+  protected:
     Api() {
         char pattern[] = "/tmp/dst-api-XXXXXX";
         folder = ::mkdtemp(pattern);
@@ -276,7 +153,8 @@ TEST_F(Api, garbage_instead_of_http_is_no_crash) {
 }
 
 TEST_F(Api, chunks_without_end_take_no_memory) {
-    start({.threads = 2, .operation_max = 60s, .http = {.body_bytes_max = 1000, .transfer_max = 5s}});
+    start(
+        {.threads = 2, .operation_max = 60s, .http = {.body_bytes_max = 1000, .transfer_max = 5s}});
     const std::string chunk = "400\r\n" + std::string(1024, '{') + "\r\n";
     std::string text = "POST /v1/exports HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n";
     for (int i = 0; i < 4; ++i) text += chunk;
@@ -305,7 +183,9 @@ TEST_F(Api, an_operation_that_takes_too_long_is_answered_with_504) {
 }
 
 TEST_F(Api, a_client_that_sends_half_a_request_is_let_go) {
-    start({.threads = 1, .operation_max = 1s, .http = {.body_bytes_max = 1000, .transfer_max = 200ms}});
+    start({.threads = 1,
+           .operation_max = 1s,
+           .http = {.body_bytes_max = 1000, .transfer_max = 200ms}});
     const Descriptor first = connect_to_daemon(path).value();
     ASSERT_EQ(::send(first.number(), "GET /v1", 7, MSG_NOSIGNAL), 7);
     EXPECT_TRUE(ask("GET", "/v1/status").has_value()) << "the one thread is free again";
@@ -392,8 +272,8 @@ TEST_F(Api, what_is_not_a_socket_is_not_replaced) {
 }
 
 TEST_F(Api, a_path_that_linux_can_not_take_is_refused) {
-    const auto started = ApiServer::start(folder + "/" + std::string(200, 'x'), operations,
-                                          reactor->spawner());
+    const auto started =
+        ApiServer::start(folder + "/" + std::string(200, 'x'), operations, reactor->spawner());
     ASSERT_FALSE(started.has_value());
     EXPECT_NE(started.error().text.find("shorter run_dir"), std::string::npos);
     EXPECT_FALSE(ApiServer::start(folder + "/none/dst.sock", operations, reactor->spawner()));
@@ -402,9 +282,9 @@ TEST_F(Api, a_path_that_linux_can_not_take_is_refused) {
 TEST_F(Api, nobody_at_the_socket_is_said_with_what_to_do) {
     const auto answer = ask("GET", "/v1/status");
     ASSERT_FALSE(answer.has_value());
-    EXPECT_EQ(answer.error().text,
-              "no daemon answers at " + path + ": No such file or directory; start it with 'dst "
-              "daemon', or say which one with --socket PATH");
+    EXPECT_EQ(answer.error().text, "no daemon answers at " + path +
+                                       ": No such file or directory; start it with 'dst "
+                                       "daemon', or say which one with --socket PATH");
 }
 
 TEST_F(Api, many_clients_at_once_are_all_answered) {

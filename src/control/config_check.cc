@@ -1,11 +1,11 @@
 // Whether the parts of a configuration fit together.
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <filesystem>
 #include <map>
 #include <set>
-
-#include <fmt/format.h>
 
 #include "control/config.h"
 #include "control/config_reader.h"
@@ -43,10 +43,11 @@ Outcome<> check_timers(const StorageSpec& spec) {
                                  to_string(spec.takeover / 2), to_string(spec.grace * 2)));
     }
     if (spec.hold && *spec.hold < spec.grace) {
-        return wrong(spec, "storage",
-                     fmt::format("hold {} is shorter than grace {}, so requests would fail before "
-                                 "a silent node is given up; set hold to at least {}, or \"forever\"",
-                                 to_string(*spec.hold), grace, to_string(spec.grace)));
+        return wrong(
+            spec, "storage",
+            fmt::format("hold {} is shorter than grace {}, so requests would fail before "
+                        "a silent node is given up; set hold to at least {}, or \"forever\"",
+                        to_string(*spec.hold), grace, to_string(spec.grace)));
     }
     if (spec.slow < spec.grace) {
         return wrong(spec, "storage",
@@ -167,7 +168,7 @@ Outcome<> check_references(const Config& config) {
 
 /// Walks down from a storage; `path` are the names from the top to here.
 class LoopFinder {
-public:
+  public:
     explicit LoopFinder(const Config& config) : config_(config) {}
 
     Outcome<> visit(const StorageSpec& spec) {
@@ -196,7 +197,7 @@ public:
         return {};
     }
 
-private:
+  private:
     static constexpr std::size_t kDepthMax = 32;
 
     const Config& config_;
@@ -209,7 +210,7 @@ private:
 /// Who uses which device. A storage may have many exports, for it orders their requests; every
 /// other device has one user.
 class DeviceUsers {
-public:
+  public:
     /// The user that was there before, if both together can't be; else nothing.
     std::optional<std::string> add(const DeviceSpec& device, std::string user, bool is_export) {
         if (std::holds_alternative<MemoryDevice>(device)) return std::nullopt;
@@ -228,7 +229,7 @@ public:
         return first->second.name;
     }
 
-private:
+  private:
     struct User {
         std::string name;
         bool is_export;
@@ -237,9 +238,10 @@ private:
 };
 
 std::string used_twice(std::string_view device, std::string_view by) {
-    return fmt::format("{} is in use by {} already, and two users of one device would overwrite "
-                       "each other; give each its own",
-                       device, by);
+    return fmt::format(
+        "{} is in use by {} already, and two users of one device would overwrite "
+        "each other; give each its own",
+        device, by);
 }
 
 Outcome<> check_devices(const Config& config) {
@@ -248,9 +250,8 @@ Outcome<> check_devices(const Config& config) {
         for (const auto& node : spec.nodes) {
             const std::string user = fmt::format("storage '{}'", spec.name);
             const auto* local = std::get_if<LocalNode>(&node.place);
-            const auto before = local == nullptr
-                                    ? users.add(std::get<RemoteNode>(node.place), user)
-                                    : users.add(local->device, user, false);
+            const auto before = local == nullptr ? users.add(std::get<RemoteNode>(node.place), user)
+                                                 : users.add(local->device, user, false);
             if (!before) continue;
             return wrong(spec, "storage", used_twice(to_string(node), *before), ErrorCode::busy);
         }

@@ -1,6 +1,6 @@
-#include <string>
-
 #include <gtest/gtest.h>
+
+#include <string>
 
 #include "control/config.h"
 
@@ -13,8 +13,9 @@ std::string judged(std::string_view toml) {
 }
 
 std::string storage(std::string_view name, std::string_view node, std::string_view more = "") {
-    return "[[storage]]\nname = \"" + std::string(name) + "\"\nalgorithm = \"linear\"\nnodes = [\"" +
-           std::string(node) + "\"]\n" + std::string(more) + "\n";
+    return "[[storage]]\nname = \"" + std::string(name) +
+           "\"\nalgorithm = \"linear\"\nnodes = [\"" + std::string(node) + "\"]\n" +
+           std::string(more) + "\n";
 }
 std::string share(std::string_view name, std::string_view device) {
     return "[[export]]\nname = \"" + std::string(name) + "\"\ndevice = \"" + std::string(device) +
@@ -68,10 +69,12 @@ TEST(Check, a_device_has_one_user) {
     EXPECT_NE(judged(storage("v", "L: /dev/a") + storage("w", "L: /dev/a")), "ok");
     EXPECT_NE(judged(storage("v", "L: /dev/a\", \"L: /dev/a")), "ok");
     EXPECT_NE(judged(storage("v", "R: h/e") + storage("w", "R: h:10809/e")), "ok");
-    EXPECT_NE(judged(storage("v", "L: /a") + storage("w", "L: storage:v") + share("e", "storage:v")),
-              "ok")
+    EXPECT_NE(
+        judged(storage("v", "L: /a") + storage("w", "L: storage:v") + share("e", "storage:v")),
+        "ok")
         << "whoever writes below w changes it behind its back";
-    EXPECT_EQ(judged(storage("v", "L: /a") + share("e", "storage:v") + share("f", "storage:v")), "ok")
+    EXPECT_EQ(judged(storage("v", "L: /a") + share("e", "storage:v") + share("f", "storage:v")),
+              "ok")
         << "a storage orders the requests of all its exports";
     EXPECT_EQ(judged(storage("v", "L: memory:1M") + storage("w", "L: memory:1M")), "ok");
     EXPECT_EQ(judged(storage("v", "R: h/e") + storage("w", "R: h/f")), "ok");
@@ -79,10 +82,11 @@ TEST(Check, a_device_has_one_user) {
 
 TEST(Check, grace_is_at_most_half_of_takeover) {
     EXPECT_EQ(settings("grace = \"5s\"\ntakeover = \"10s\""), "ok");
-    EXPECT_EQ(settings("grace = \"6s\""),
-              "dst.toml:1: storage 'v': grace 6s is more than half of takeover 10s (the default), so "
-              "a head that is cut off could still answer while another takes over; set grace to at "
-              "most 5s, or takeover to at least 12s");
+    EXPECT_EQ(
+        settings("grace = \"6s\""),
+        "dst.toml:1: storage 'v': grace 6s is more than half of takeover 10s (the default), so "
+        "a head that is cut off could still answer while another takes over; set grace to at "
+        "most 5s, or takeover to at least 12s");
     EXPECT_NE(settings("takeover = \"9s\""), "ok") << "the default grace counts, too";
     EXPECT_EQ(settings("takeover = \"9s\"\ngrace = \"4500ms\""), "ok");
 }
@@ -105,7 +109,8 @@ TEST(Check, windows_fit_into_memory) {
     EXPECT_NE(settings("resync_size = \"65M\""), "ok");
     EXPECT_EQ(settings("resync_size = \"64K\""), "ok");
     EXPECT_NE(settings("resync_size = \"32K\""), "ok");
-    EXPECT_NE(judged("memory = \"64M\"\n" + storage("v", "L: /d", "replay_window = \"64M\"")), "ok");
+    EXPECT_NE(judged("memory = \"64M\"\n" + storage("v", "L: /d", "replay_window = \"64M\"")),
+              "ok");
 }
 
 TEST(Check, a_majority_needs_metadata) {

@@ -33,10 +33,11 @@ Read<std::vector<AccessRule>> without_hidden(std::vector<AccessRule> rules, unsi
             const io::Subnet& wide = rules[earlier].subnet;
             const io::Subnet& narrow = rules[later].subnet;
             if (wide.prefix_bits > narrow.prefix_bits || !wide.contains(narrow.base)) continue;
-            return complain(fmt::format("the rule for {} never counts, because the one for {} "
-                                        "stands before it and contains it; put the narrower first",
-                                        in_quotes(rules[later].from), in_quotes(rules[earlier].from)),
-                            line);
+            return complain(
+                fmt::format("the rule for {} never counts, because the one for {} "
+                            "stands before it and contains it; put the narrower first",
+                            in_quotes(rules[later].from), in_quotes(rules[earlier].from)),
+                line);
         }
     }
     return rules;
@@ -48,8 +49,9 @@ Read<AccessRule> read_rule(const Value& value) {
     if (members == nullptr) return wrong_type(value, kExample);
     for (const Member& member : *members) {
         if (member.key != "from" && member.key != "mode") {
-            return complain(fmt::format("unknown key {}; write {}", in_quotes(member.key), kExample),
-                            member.value.line);
+            return complain(
+                fmt::format("unknown key {}; write {}", in_quotes(member.key), kExample),
+                member.value.line);
         }
     }
     const Value* from = value.find("from");
@@ -97,7 +99,8 @@ Read<bool> Flag::read(const Value& value) {
 
 Read<io::Endpoint> Endpoint::read(const Value& value) {
     const auto* text = value.as<std::string>();
-    if (text == nullptr) return wrong_type(value, "an address in quotes, such as \"127.0.0.1:9100\"");
+    if (text == nullptr)
+        return wrong_type(value, "an address in quotes, such as \"127.0.0.1:9100\"");
     return judged(io::parse_endpoint(*text, 0), value);
 }
 
@@ -113,7 +116,8 @@ Read<std::vector<io::Endpoint>> Listen::read(const Value& value) {
         if (!endpoint) return std::unexpected(std::move(endpoint).error());
         const bool any_port = endpoint->unix_path.empty() && endpoint->port == 0;
         if (!any_port && std::ranges::find(endpoints, *endpoint) != endpoints.end()) {
-            return complain(fmt::format("{} is listed twice; remove one", in_quotes(*text)), item.line);
+            return complain(fmt::format("{} is listed twice; remove one", in_quotes(*text)),
+                            item.line);
         }
         endpoints.push_back(*std::move(endpoint));
     }
@@ -207,8 +211,9 @@ Read<std::vector<AccessRule>> Access::read(const Value& value) {
         return wrong_type(value, "rules in brackets: [{ from = \"10.0.0.0/8\", mode = \"rw\" }]");
     }
     if (items->empty()) {
-        return complain("without a rule nobody could connect; add one, or leave the key out to let "
-                        "loopback in");
+        return complain(
+            "without a rule nobody could connect; add one, or leave the key out to let "
+            "loopback in");
     }
     std::vector<AccessRule> rules;
     for (const Value& item : *items) {

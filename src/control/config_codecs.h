@@ -4,6 +4,8 @@
 // Value`; a field (config_fields.cc) is a key, a member, and a codec.
 #pragma once
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <array>
 #include <concepts>
@@ -12,8 +14,6 @@
 #include <string_view>
 #include <utility>
 #include <vector>
-
-#include <fmt/format.h>
 
 #include "control/config_fields.h"
 
@@ -136,10 +136,8 @@ template <>
 inline constexpr auto kEnumNames<io::CacheMode> = std::to_array<EnumName<io::CacheMode>>(
     {{"direct", io::CacheMode::direct}, {"buffered", io::CacheMode::buffered}});
 template <>
-inline constexpr auto kEnumNames<AccessMode> =
-    std::to_array<EnumName<AccessMode>>({{"rw", AccessMode::read_write},
-                                         {"ro", AccessMode::read_only},
-                                         {"none", AccessMode::none}});
+inline constexpr auto kEnumNames<AccessMode> = std::to_array<EnumName<AccessMode>>(
+    {{"rw", AccessMode::read_write}, {"ro", AccessMode::read_only}, {"none", AccessMode::none}});
 template <>
 inline constexpr auto kEnumNames<InitMode> =
     std::to_array<EnumName<InitMode>>({{"zero", InitMode::zero},
@@ -169,7 +167,8 @@ struct OneOf {
         for (const auto& name : kEnumNames<Enum>) {
             if (name.text == *text) return name.value;
         }
-        return complain(fmt::format("{} is not known here; write one of {}", in_quotes(*text), words));
+        return complain(
+            fmt::format("{} is not known here; write one of {}", in_quotes(*text), words));
     }
     static Value write(Enum value) {
         for (const auto& name : kEnumNames<Enum>) {

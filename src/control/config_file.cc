@@ -1,12 +1,11 @@
 #include "control/config_file.h"
 
+#include <fmt/format.h>
 #include <sys/stat.h>
 
 #include <cerrno>
 #include <fstream>
 #include <system_error>
-
-#include <fmt/format.h>
 
 namespace dst::control {
 namespace {

@@ -1,6 +1,6 @@
-#include <limits>
-
 #include <fmt/format.h>
+
+#include <limits>
 #include <nlohmann/json.hpp>
 
 #include "control/config_value.h"
@@ -14,7 +14,8 @@ constexpr int kDepthMax = 8;  // a storage's node's table is 3 deep
 
 Outcome<Value> from_json(const Json& json, int depth) {
     if (depth > kDepthMax) {
-        return refuse(fmt::format("the JSON is nested more than {} deep; no setting is", kDepthMax));
+        return refuse(
+            fmt::format("the JSON is nested more than {} deep; no setting is", kDepthMax));
     }
     if (json.is_string()) return Value(json.get<std::string>());
     if (json.is_boolean()) return Value(json.get<bool>());
@@ -76,8 +77,7 @@ Outcome<Value> parse_json(std::string_view text) {
 }
 
 std::string format_json(const Value& value) {
-    return std::visit(JsonMaker{}, value.data)
-        .dump(-1, ' ', false, Json::error_handler_t::replace);
+    return std::visit(JsonMaker{}, value.data).dump(-1, ' ', false, Json::error_handler_t::replace);
 }
 
 }  // namespace dst::control

@@ -5,7 +5,8 @@
 namespace dst::control {
 
 std::string RandomConfig::text() {
-    static const std::string kPieces[] = {"a", "Z", "9", " ", "\"", "\\", "#", "=", "[", "'", "ä", ".", "\t"};
+    static const std::string kPieces[] = {"a", "Z", "9", " ", "\"", "\\", "#",
+                                          "=", "[", "'", "ä", ".",  "\t"};
     std::string out;
     while (below(6) != 0) out += kPieces[below(std::size(kPieces))];
     return out;
@@ -50,8 +51,8 @@ ExportSpec RandomConfig::share() {
         spec.cache = io::CacheMode::buffered;
     }
     if (maybe()) {
-        spec.access = {parse_access("10.1.0.0/16=none").value(), parse_access("fd00::/8=ro").value(),
-                       parse_access("10.0.0.0/8=rw").value()};
+        spec.access = {parse_access("10.1.0.0/16=none").value(),
+                       parse_access("fd00::/8=ro").value(), parse_access("10.0.0.0/8=rw").value()};
     }
     spec.read_only = maybe();
     spec.description = text();

@@ -9,7 +9,7 @@
 namespace dst::control {
 
 class RandomConfig {
-public:
+  public:
     explicit RandomConfig(std::uint64_t seed) : random_(seed) {}
 
     Config config();
@@ -20,7 +20,7 @@ public:
     std::uint64_t below(std::uint64_t bound) { return random_() % bound; }
     bool maybe() { return below(2) == 0; }
 
-private:
+  private:
     std::string unique(const std::string& prefix) { return prefix + std::to_string(next_++); }
     std::string text();
     std::string path();

@@ -1,8 +1,8 @@
 #include "control/config_reader.h"
 
-#include <numeric>
-
 #include <fmt/format.h>
+
+#include <numeric>
 
 namespace dst::control {
 namespace {
@@ -51,9 +51,8 @@ std::string_view closest(std::string_view key, std::span<const std::string_view>
 Problem unknown_key(std::string_view location, std::string_view key, std::string_view object,
                     std::span<const std::string_view> known) {
     const std::string_view meant = closest(key, known);
-    const std::string hint = meant.empty()
-                                 ? fmt::format("known are {}", fmt::join(known, ", "))
-                                 : fmt::format("did you mean '{}'?", meant);
+    const std::string hint = meant.empty() ? fmt::format("known are {}", fmt::join(known, ", "))
+                                           : fmt::format("did you mean '{}'?", meant);
     return {ErrorCode::invalid,
             fmt::format("{}{}: unknown key {}; {}", location, object, in_quotes(key), hint)};
 }

@@ -1,9 +1,9 @@
 #include "control/config.h"
 
+#include <gtest/gtest.h>
+
 #include <string>
 #include <vector>
-
-#include <gtest/gtest.h>
 
 #include "control/config_fields.h"
 
@@ -195,7 +195,8 @@ TEST(Config, a_wrong_type_is_refused_with_what_to_write) {
     expect_has(refused_setting("options = 1"), "a table");
     expect_has(refused_setting("options = { a = [1] }"), "\"a\" is an array");
     expect_has(refused_setting("init = 1"), "one of \"zero\", \"adopt\", \"assume-clean\"");
-    expect_has(refused("[[export]]\nname = \"e\"\ndevice = \"/d\"\nread_only = 1\n"), "true or false");
+    expect_has(refused("[[export]]\nname = \"e\"\ndevice = \"/d\"\nread_only = 1\n"),
+               "true or false");
     expect_has(refused("[[storage]]\nname = \"v\"\nalgorithm = \"a\"\nnodes = \"L: /d\"\n"),
                "in brackets");
 }
@@ -254,8 +255,9 @@ TEST(Config, an_access_rule_that_never_counts_is_refused) {
     expect_has(refused(with("{ from = \"10.0.0.0/8\", mode = \"rwx\" }")), "mode: \"rwx\"");
     expect_has(refused(with("{ from = \"10.0.0.0/8\", mode = \"rw\", to = 1 }")), "unknown key");
     refused(with("{ from = \"10.0.0.0/99\", mode = \"rw\" }"));
-    parsed(with("{ from = \"10.1.0.0/16\", mode = \"none\" }, { from = \"10.0.0.0/8\", mode = \"rw\" "
-                "}"));
+    parsed(
+        with("{ from = \"10.1.0.0/16\", mode = \"none\" }, { from = \"10.0.0.0/8\", mode = \"rw\" "
+             "}"));
 }
 
 TEST(Config, json_is_read_as_the_same_spec) {
@@ -287,8 +289,9 @@ TEST(Config, bad_json_is_refused_without_a_place) {
 }
 
 TEST(Config, the_default_replay_window_leaves_room_in_a_small_memory) {
-    const Config config = parsed("memory = \"64M\"\n[[storage]]\nname = \"v\"\nalgorithm = \"x\"\n"
-                                 "nodes = [\"L: /d\"]\n");
+    const Config config = parsed(
+        "memory = \"64M\"\n[[storage]]\nname = \"v\"\nalgorithm = \"x\"\n"
+        "nodes = [\"L: /d\"]\n");
     EXPECT_EQ(replay_window(config.storages[0], config), ByteCount(16 << 20));
     EXPECT_EQ(replay_window(config.storages[0], Config{}), ByteCount(64 << 20));
 }

@@ -1,8 +1,8 @@
 // Devices, nodes, access rules and names: the strings within a configuration.
 
-#include <algorithm>
-
 #include <fmt/format.h>
+
+#include <algorithm>
 
 #include "control/config.h"
 
@@ -38,8 +38,8 @@ Outcome<DeviceSpec> parse_memory(std::string_view text) {
         return refuse("a memory device of no size can hold nothing; give it a size, as memory:64M");
     }
     if (!sectors_exact(size)) {
-        return refuse(fmt::format("{} is no whole number of 512-byte sectors; use a multiple of 512",
-                                  in_quotes(text)));
+        return refuse(fmt::format(
+            "{} is no whole number of 512-byte sectors; use a multiple of 512", in_quotes(text)));
     }
     return MemoryDevice{size};
 }
@@ -49,29 +49,32 @@ Outcome<DeviceSpec> parse_path(std::string_view text) {
         return refuse("no device is named; give a path, memory:SIZE or storage:NAME");
     }
     if (text.size() > kPathMax || has_control_characters(text)) {
-        return refuse(fmt::format("{} can't be a path: it is too long or has control characters; "
-                                  "give a path, memory:SIZE or storage:NAME",
-                                  in_quotes(text)));
+        return refuse(
+            fmt::format("{} can't be a path: it is too long or has control characters; "
+                        "give a path, memory:SIZE or storage:NAME",
+                        in_quotes(text)));
     }
     const auto colon = text.find(':');
     if (colon < text.find('/')) {
-        return refuse(fmt::format("{} is of an unknown kind; write memory:SIZE, storage:NAME, or "
-                                  "a path (with ./ before it if it has a colon)",
-                                  in_quotes(text)));
+        return refuse(
+            fmt::format("{} is of an unknown kind; write memory:SIZE, storage:NAME, or "
+                        "a path (with ./ before it if it has a colon)",
+                        in_quotes(text)));
     }
     return PathDevice{std::string(text)};
 }
 
 Outcome<RemoteNode> parse_remote(std::string_view text) {
     if (text.starts_with("unix:")) {
-        return refuse(fmt::format("{}: a remote node is reached over TCP; write R: HOST:PORT/EXPORT",
-                                  in_quotes(text)));
+        return refuse(fmt::format(
+            "{}: a remote node is reached over TCP; write R: HOST:PORT/EXPORT", in_quotes(text)));
     }
     const auto slash = text.find('/');
     if (slash == std::string_view::npos) {
-        return refuse(fmt::format("{} names no export; write R: {}/EXPORT (or R: {}/ for the "
-                                  "server's default export)",
-                                  in_quotes(text), text, text));
+        return refuse(
+            fmt::format("{} names no export; write R: {}/EXPORT (or R: {}/ for the "
+                        "server's default export)",
+                        in_quotes(text), text, text));
     }
     auto endpoint = io::parse_endpoint(text.substr(0, slash), kDefaultPort);
     if (!endpoint) return std::unexpected(std::move(endpoint).error());
@@ -81,9 +84,10 @@ Outcome<RemoteNode> parse_remote(std::string_view text) {
     }
     const std::string_view name = text.substr(slash + 1);
     if (name.size() > kExportNameMax || has_control_characters(name)) {
-        return refuse(fmt::format("{}: the export's name is too long or has control characters; "
-                                  "give the name that the exporter lists",
-                                  in_quotes(text)));
+        return refuse(
+            fmt::format("{}: the export's name is too long or has control characters; "
+                        "give the name that the exporter lists",
+                        in_quotes(text)));
     }
     return RemoteNode{*std::move(endpoint), std::string(name)};
 }
@@ -97,9 +101,10 @@ Outcome<> check_name(std::string_view name) {
                                  (c >= '0' && c <= '9') || c == '.' || c == '_' || c == '-';
                       });
     if (fits) return {};
-    return refuse(fmt::format("{} can't be a name; use 1 to {} of A-Z a-z 0-9 . _ - and begin with "
-                              "no dot",
-                              in_quotes(name), kNameMax));
+    return refuse(
+        fmt::format("{} can't be a name; use 1 to {} of A-Z a-z 0-9 . _ - and begin with "
+                    "no dot",
+                    in_quotes(name), kNameMax));
 }
 
 Outcome<DeviceSpec> parse_device(std::string_view text) {
@@ -130,9 +135,10 @@ Outcome<NodeSpec> parse_node(std::string_view text) {
         TRY(RemoteNode spec, parse_remote(*remote));
         return NodeSpec{std::move(spec), {}};
     }
-    return refuse(fmt::format("{} is neither local nor remote; write \"L: DEVICE\" or "
-                              "\"R: HOST:PORT/EXPORT\"",
-                              in_quotes(text)));
+    return refuse(
+        fmt::format("{} is neither local nor remote; write \"L: DEVICE\" or "
+                    "\"R: HOST:PORT/EXPORT\"",
+                    in_quotes(text)));
 }
 
 std::string to_string(const NodeSpec& node) {

@@ -35,9 +35,9 @@ TEST(Nodes, are_local_or_remote) {
     EXPECT_EQ(to_string(parse_node("R: [::1]/e").value()), "R: [::1]:10809/e");
     EXPECT_EQ(to_string(parse_node("R: host:1/").value()), "R: host:1/");
     EXPECT_EQ(to_string(parse_node("R: host:1/a/b c").value()), "R: host:1/a/b c");
-    for (const char* bad : {"", "L", "L:", "R:", "R: host", "R: host:1", "R: host:0/e", "R: /e",
-                            "R: host:99999/e", "R: host:x/e", "R: [::1/e", "R: unix:/s/e", "/dev/sda",
-                            "l: /dev/sda", "R: h/a\nb"}) {
+    for (const char* bad :
+         {"", "L", "L:", "R:", "R: host", "R: host:1", "R: host:0/e", "R: /e", "R: host:99999/e",
+          "R: host:x/e", "R: [::1/e", "R: unix:/s/e", "/dev/sda", "l: /dev/sda", "R: h/a\nb"}) {
         const auto node = parse_node(bad);
         ASSERT_FALSE(node.has_value()) << bad;
         EXPECT_EQ(node.error().text.find('\n'), std::string::npos);

@@ -1,8 +1,8 @@
-#include <algorithm>
-#include <tuple>
-
 #include <fmt/format.h>
 #include <toml++/toml.h>
+
+#include <algorithm>
+#include <tuple>
 
 #include "control/config_value.h"
 #include "control/durations.h"
@@ -10,9 +10,7 @@
 namespace dst::control {
 namespace {
 
-unsigned line_of(const toml::node& node) {
-    return static_cast<unsigned>(node.source().begin.line);
-}
+unsigned line_of(const toml::node& node) { return static_cast<unsigned>(node.source().begin.line); }
 
 // As deep as toml++ goes, and that stops at TOML_MAX_NESTED_VALUES.
 Value from_toml(const toml::node& node) {
@@ -57,8 +55,9 @@ std::string toml_string(std::string_view text) {
 }
 
 bool is_bare_key(std::string_view key) {
-    return !key.empty() && key.find_first_not_of("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvw"
-                                                 "xyz0123456789_-") == std::string_view::npos;
+    return !key.empty() && key.find_first_not_of(
+                               "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvw"
+                               "xyz0123456789_-") == std::string_view::npos;
 }
 
 std::string toml_key(std::string_view key) {
@@ -113,9 +112,8 @@ Outcome<Value> parse_toml(std::string_view text, std::string_view file_name) {
                       fmt::format("{}:{}: not TOML: {}; correct that line", file_name,
                                   error.source().begin.line, one_line(error.description())));
     } catch (const std::exception& error) {
-        return refuse(ErrorCode::corrupt,
-                      fmt::format("{}:1: can't be read: {}; correct the file", file_name,
-                                  one_line(error.what())));
+        return refuse(ErrorCode::corrupt, fmt::format("{}:1: can't be read: {}; correct the file",
+                                                      file_name, one_line(error.what())));
     }
 }
 

@@ -12,9 +12,9 @@ const Value* Value::find(std::string_view key) const {
 }
 
 std::string_view Value::type_name() const {
-    static constexpr std::string_view kNames[] = {
-        "no value of ours", "a string", "an integer", "a fraction", "true or false", "an array",
-        "a table"};
+    static constexpr std::string_view kNames[] = {"no value of ours", "a string",      "an integer",
+                                                  "a fraction",       "true or false", "an array",
+                                                  "a table"};
     return kNames[data.index()];
 }
 

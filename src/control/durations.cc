@@ -1,13 +1,13 @@
 #include "control/durations.h"
 
+#include <fmt/format.h>
+
 #include <array>
 #include <charconv>
 #include <cstdint>
 #include <limits>
 #include <optional>
 #include <utility>
-
-#include <fmt/format.h>
 
 namespace dst::control {
 namespace {
@@ -59,25 +59,26 @@ Outcome<Duration> parse_duration(std::string_view text) {
     std::string_view rest = text;
     const auto number = take_number(rest);
     if (!number) {
-        return refuse(fmt::format(
-            "{} is no duration; write a whole number and a unit, such as 5s or 100ms",
-            in_quotes(text)));
+        return refuse(
+            fmt::format("{} is no duration; write a whole number and a unit, such as 5s or 100ms",
+                        in_quotes(text)));
     }
     if (rest.empty()) {
-        return refuse(fmt::format("{} has no unit; write {}s, {}ms or {}m", in_quotes(text), *number,
-                                  *number, *number));
+        return refuse(fmt::format("{} has no unit; write {}s, {}ms or {}m", in_quotes(text),
+                                  *number, *number, *number));
     }
     for (const auto& unit : kDurationUnits) {
         if (rest != unit.name) continue;
-        if (*number == 0) return refuse(fmt::format("{} is zero; it must be longer", in_quotes(text)));
+        if (*number == 0)
+            return refuse(fmt::format("{} is zero; it must be longer", in_quotes(text)));
         const auto most = static_cast<std::uint64_t>(kDurationMax.count() / unit.nanoseconds);
         if (*number > most) {
             return refuse(fmt::format("{} is more than ten years; choose less", in_quotes(text)));
         }
         return Duration(static_cast<std::int64_t>(*number) * unit.nanoseconds);
     }
-    return refuse(fmt::format("{} has an unknown unit; use us, ms, s, m, h or d after a whole number",
-                              in_quotes(text)));
+    return refuse(fmt::format(
+        "{} has an unknown unit; use us, ms, s, m, h or d after a whole number", in_quotes(text)));
 }
 
 std::string to_string(Duration duration) {
@@ -111,7 +112,8 @@ std::string to_string(ByteCount size) {
         number /= 1024;
         ++unit;
     }
-    return unit == 0 ? fmt::format("{}", number) : fmt::format("{}{}", number, kSizeUnits[unit - 1]);
+    return unit == 0 ? fmt::format("{}", number)
+                     : fmt::format("{}{}", number, kSizeUnits[unit - 1]);
 }
 
 std::string human_size(ByteCount size) {

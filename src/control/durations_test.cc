@@ -1,9 +1,9 @@
 #include "control/durations.h"
 
+#include <gtest/gtest.h>
+
 #include <cstdint>
 #include <random>
-
-#include <gtest/gtest.h>
 
 namespace dst::control {
 namespace {

@@ -17,7 +17,7 @@
 namespace dst::control {
 
 class Operations {
-public:
+  public:
     virtual ~Operations() = default;
 
     virtual async::Task<Outcome<Status>> status() = 0;

@@ -61,8 +61,8 @@ void record_spec(RuntimeState& state, const Config& file, Spec spec) {
 template <typename Spec>
 void record_removed(RuntimeState& state, const Config& file, std::string_view name) {
     const Spec* const in_file = find_spec(Kind<Spec>::in(file), name);
-    put(state, RuntimeEntry<Spec>{std::string(name), {}, in_file != nullptr, false,
-                                  fingerprint(in_file)});
+    put(state,
+        RuntimeEntry<Spec>{std::string(name), {}, in_file != nullptr, false, fingerprint(in_file)});
 }
 
 /// The keys in which two specs differ.
@@ -85,9 +85,10 @@ std::string difference(const RuntimeEntry<Spec>& entry, const Config& file) {
     const std::string object = fmt::format("{} '{}'", Kind<Spec>::kWord, entry.name);
     const Spec* const in_file = find_spec(Kind<Spec>::in(file), entry.name);
     if (is_overtaken(entry, file)) {
-        return fmt::format("{} was changed at run time, and then in the configuration file, which "
-                           "is the newer and counts",
-                           object);
+        return fmt::format(
+            "{} was changed at run time, and then in the configuration file, which "
+            "is the newer and counts",
+            object);
     }
     if (entry.removed) {
         return fmt::format("{} was removed at run time; the configuration file still has it",

@@ -1,8 +1,8 @@
 #include "control/state_file.h"
 
-#include <map>
-
 #include <gtest/gtest.h>
+
+#include <map>
 
 #include "control/config_random_test.h"
 
@@ -11,7 +11,8 @@ namespace {
 
 Config file_of(std::string_view toml) { return parse_config(toml, "dst.toml").value(); }
 
-const std::string kVol0 = "[[storage]]\nname = \"vol0\"\nalgorithm = \"linear\"\nnodes = [\"L: /a\"]\n";
+const std::string kVol0 =
+    "[[storage]]\nname = \"vol0\"\nalgorithm = \"linear\"\nnodes = [\"L: /a\"]\n";
 const std::string kDisk0 = "[[export]]\nname = \"disk0\"\ndevice = \"/b\"\n";
 
 StorageSpec grown(const Config& file) {
@@ -70,8 +71,9 @@ TEST(StateFile, comments_and_order_in_the_file_are_no_change) {
     const Config file = file_of(kVol0);
     RuntimeState state;
     record(state, file, grown(file));
-    const Config later = file_of("# new\n\n[[storage]]\nalgorithm = 'linear'\nnodes = ['L:/a']\n"
-                                 "grace = \"5000ms\"\nname = 'vol0' # the same\n");
+    const Config later = file_of(
+        "# new\n\n[[storage]]\nalgorithm = 'linear'\nnodes = ['L:/a']\n"
+        "grace = \"5000ms\"\nname = 'vol0' # the same\n");
     EXPECT_EQ(effective(later, state).find_storage("vol0")->nodes.size(), 2U);
 }
 
@@ -153,7 +155,8 @@ TEST(StateFile, a_corrupt_file_is_refused_with_the_line_and_the_way_back) {
         if (state) return std::string();
         EXPECT_EQ(state.error().code, ErrorCode::corrupt);
         EXPECT_TRUE(state.error().text.starts_with("/var/lib/dst/runtime.toml:"));
-        EXPECT_NE(state.error().text.find("move /var/lib/dst/runtime.toml away"), std::string::npos);
+        EXPECT_NE(state.error().text.find("move /var/lib/dst/runtime.toml away"),
+                  std::string::npos);
         return state.error().text;
     };
     EXPECT_NE(refused("").find("cut off"), std::string::npos);
@@ -163,8 +166,9 @@ TEST(StateFile, a_corrupt_file_is_refused_with_the_line_and_the_way_back) {
     refused("version = 1\n[[storage]]\nremoved = true\n");
     refused("version = 1\n[[storage]]\nname = \"v\"\n");
     refused("version = 1\n[[export]]\nname = \"v\"\noverrides = 3\nremoved = true\n");
-    refused("version = 1\n[[storage]]\nname = \"v\"\nremoved = true\n[[storage]]\nname = "
-            "\"v\"\nremoved = true\n");
+    refused(
+        "version = 1\n[[storage]]\nname = \"v\"\nremoved = true\n[[storage]]\nname = "
+        "\"v\"\nremoved = true\n");
     EXPECT_TRUE(refused("version = 1\n[[storage]]\nname = \"v\n")
                     .starts_with("/var/lib/dst/runtime.toml:3: not TOML"));
     refused("version = 1\nstorage = [1]\n");
@@ -172,7 +176,7 @@ TEST(StateFile, a_corrupt_file_is_refused_with_the_line_and_the_way_back) {
 
 /// Files in memory.
 class MemoryFiles final : public io::FileSystem {
-public:
+  public:
     async::Task<Outcome<std::unique_ptr<io::File>>> open(std::string, io::FileOptions) override {
         co_return refuse("not here");
     }

@@ -77,17 +77,18 @@ Outcome<RuntimeEntry<Spec>> read_entry(const Value& table, std::string_view file
 template <typename Spec>
 Outcome<> read_entries(RuntimeState& state, const Value& document, std::string_view file_name) {
     auto& entries = Kind<Spec>::in(state);
-    return for_each_table(document, Kind<Spec>::kWord, file_name,
-                          [&](const Value& table) -> Outcome<> {
-        TRY(RuntimeEntry<Spec> entry, read_entry<Spec>(table, file_name));
-        if (std::ranges::find(entries, entry.name, &RuntimeEntry<Spec>::name) != entries.end()) {
-            return refuse(fmt::format("{}{} '{}' stands here a second time",
-                                      location(file_name, table.line), Kind<Spec>::kWord,
-                                      entry.name));
-        }
-        entries.push_back(std::move(entry));
-        return {};
-    });
+    return for_each_table(
+        document, Kind<Spec>::kWord, file_name, [&](const Value& table) -> Outcome<> {
+            TRY(RuntimeEntry<Spec> entry, read_entry<Spec>(table, file_name));
+            if (std::ranges::find(entries, entry.name, &RuntimeEntry<Spec>::name) !=
+                entries.end()) {
+                return refuse(fmt::format("{}{} '{}' stands here a second time",
+                                          location(file_name, table.line), Kind<Spec>::kWord,
+                                          entry.name));
+            }
+            entries.push_back(std::move(entry));
+            return {};
+        });
 }
 
 Outcome<RuntimeState> read_state(std::string_view toml, std::string_view file_name) {
@@ -101,9 +102,10 @@ Outcome<RuntimeState> read_state(std::string_view toml, std::string_view file_na
     const Value* const version = document.find("version");
     const auto* const number = version == nullptr ? nullptr : version->as<std::int64_t>();
     if (number == nullptr || *number != kVersion) {
-        return refuse(fmt::format("{}:1: it does not say version = {}, so it is cut off or of "
-                                  "another program",
-                                  file_name, kVersion));
+        return refuse(
+            fmt::format("{}:1: it does not say version = {}, so it is cut off or of "
+                        "another program",
+                        file_name, kVersion));
     }
     RuntimeState state;
     TRY_VOID(read_entries<ExportSpec>(state, document, file_name));
@@ -131,10 +133,11 @@ std::string entry_to_toml(const RuntimeEntry<Spec>& entry) {
 Outcome<RuntimeState> parse_state(std::string_view toml, std::string_view file_name) {
     auto state = read_state(toml, file_name);
     if (state) return state;
-    return refuse(ErrorCode::corrupt,
-                  fmt::format("{}; correct it, or move {} away to begin from the configuration file "
-                              "alone (changes made at run time are lost then)",
-                              state.error().text, file_name));
+    return refuse(
+        ErrorCode::corrupt,
+        fmt::format("{}; correct it, or move {} away to begin from the configuration file "
+                    "alone (changes made at run time are lost then)",
+                    state.error().text, file_name));
 }
 
 std::string to_toml(const RuntimeState& state) {

@@ -1,22 +1,28 @@
 #include "control/status.h"
 
+#include <fmt/format.h>
+
 #include <array>
 #include <charconv>
 #include <chrono>
 #include <utility>
 
-#include <fmt/format.h>
-
 namespace dst::control {
 
 std::string_view to_string(StorageState state) {
     switch (state) {
-        case StorageState::running: return "running";
-        case StorageState::degraded: return "degraded";
-        case StorageState::holding: return "holding";
-        case StorageState::waiting: return "waiting";
-        case StorageState::fenced: return "fenced";
-        case StorageState::stopped: return "stopped";
+        case StorageState::running:
+            return "running";
+        case StorageState::degraded:
+            return "degraded";
+        case StorageState::holding:
+            return "holding";
+        case StorageState::waiting:
+            return "waiting";
+        case StorageState::fenced:
+            return "fenced";
+        case StorageState::stopped:
+            return "stopped";
     }
     return "waiting";
 }
@@ -56,9 +62,8 @@ Outcome<io::WallTime> parse_rfc3339(std::string_view text) {
         year > 2200) {
         return refuse("not a time such as 2026-01-31T12:00:00.250Z");
     }
-    return std::chrono::sys_days(date) + std::chrono::hours(hours) +
-           std::chrono::minutes(minutes) + std::chrono::seconds(seconds) +
-           std::chrono::milliseconds(milliseconds);
+    return std::chrono::sys_days(date) + std::chrono::hours(hours) + std::chrono::minutes(minutes) +
+           std::chrono::seconds(seconds) + std::chrono::milliseconds(milliseconds);
 }
 
 }  // namespace dst::control

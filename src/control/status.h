@@ -41,7 +41,7 @@ struct NodeStatus {
 
 struct ResyncStatus {
     SectorCount done;
-    SectorCount total;  // 0: nothing to do
+    SectorCount total;       // 0: nothing to do
     std::uint64_t rate = 0;  // bytes a second
     friend bool operator==(const ResyncStatus&, const ResyncStatus&) = default;
 };

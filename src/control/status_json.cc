@@ -122,12 +122,9 @@ StorageStatus read_storage(const Json& json) {
 }
 
 ExportStatus read_export(const Json& json) {
-    return {json.value("name", ""),
-            json.value("device", ""),
-            sectors(json, "size"),
-            json.value("clients", std::uint64_t{0}),
-            json.value("read_only", false),
-            json.value("description", "")};
+    return {json.value("name", ""),         json.value("device", ""),
+            sectors(json, "size"),          json.value("clients", std::uint64_t{0}),
+            json.value("read_only", false), json.value("description", "")};
 }
 
 AlgorithmStatus read_algorithm(const Json& json) {
@@ -138,14 +135,14 @@ AlgorithmStatus read_algorithm(const Json& json) {
 }  // namespace
 
 std::string to_json(const Status& status) {
-    return dumped({{"version", status.version},
-                   {"time", to_rfc3339(status.time)},
-                   {"memory",
-                    {{"limit", status.memory.limit.value()}, {"used", status.memory.used.value()}}},
-                   {"storages", made(status.storages)},
-                   {"exports", made(status.exports)},
-                   {"algorithms", made(status.algorithms)},
-                   {"warnings", status.warnings}});
+    return dumped(
+        {{"version", status.version},
+         {"time", to_rfc3339(status.time)},
+         {"memory", {{"limit", status.memory.limit.value()}, {"used", status.memory.used.value()}}},
+         {"storages", made(status.storages)},
+         {"exports", made(status.exports)},
+         {"algorithms", made(status.algorithms)},
+         {"warnings", status.warnings}});
 }
 
 std::string to_json(const std::vector<StorageStatus>& storages) {

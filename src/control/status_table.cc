@@ -1,12 +1,12 @@
 // A status for people: columns as wide as their widest cell.
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <concepts>
 #include <string>
 #include <utility>
 #include <vector>
-
-#include <fmt/format.h>
 
 #include "control/durations.h"
 #include "control/status.h"
@@ -18,11 +18,16 @@ enum class Colour : std::uint8_t { none, good, doubtful, bad, faint };
 
 std::string_view escape_of(Colour colour) {
     switch (colour) {
-        case Colour::none: return "";
-        case Colour::good: return "\x1b[32m";
-        case Colour::doubtful: return "\x1b[33m";
-        case Colour::bad: return "\x1b[31m";
-        case Colour::faint: return "\x1b[2m";
+        case Colour::none:
+            return "";
+        case Colour::good:
+            return "\x1b[32m";
+        case Colour::doubtful:
+            return "\x1b[33m";
+        case Colour::bad:
+            return "\x1b[31m";
+        case Colour::faint:
+            return "\x1b[2m";
     }
     return "";
 }
@@ -39,8 +44,8 @@ std::string harmless(std::string_view text) {
 
 /// Columns that UTF-8 text takes, if each character takes one.
 std::size_t width_of(std::string_view text) {
-    return static_cast<std::size_t>(
-        std::ranges::count_if(text, [](char c) { return (static_cast<unsigned char>(c) & 0xc0) != 0x80; }));
+    return static_cast<std::size_t>(std::ranges::count_if(
+        text, [](char c) { return (static_cast<unsigned char>(c) & 0xc0) != 0x80; }));
 }
 
 struct Cell {
@@ -48,8 +53,7 @@ struct Cell {
     Colour colour = Colour::none;
 
     template <std::convertible_to<std::string_view> Text>
-    Cell(const Text& content, Colour of = Colour::none)
-        : text(harmless(content)), colour(of) {
+    Cell(const Text& content, Colour of = Colour::none) : text(harmless(content)), colour(of) {
         if (text.empty()) text = "-";
     }
 };
@@ -79,12 +83,16 @@ std::string format_rows(const std::vector<Row>& rows, TableStyle style) {
 
 Colour colour_of(StorageState state) {
     switch (state) {
-        case StorageState::running: return Colour::good;
+        case StorageState::running:
+            return Colour::good;
         case StorageState::degraded:
-        case StorageState::waiting: return Colour::doubtful;
+        case StorageState::waiting:
+            return Colour::doubtful;
         case StorageState::holding:
-        case StorageState::fenced: return Colour::bad;
-        case StorageState::stopped: return Colour::faint;
+        case StorageState::fenced:
+            return Colour::bad;
+        case StorageState::stopped:
+            return Colour::faint;
     }
     return Colour::none;
 }
@@ -120,8 +128,8 @@ Row node_row(const StorageStatus& storage, const NodeStatus& node) {
 std::string resync_line(const StorageStatus& storage) {
     const ResyncStatus& resync = storage.resync;
     if (resync.total == SectorCount(0)) return {};
-    const auto percent = static_cast<double>(resync.done.value()) * 100 /
-                         static_cast<double>(resync.total.value());
+    const auto percent =
+        static_cast<double>(resync.done.value()) * 100 / static_cast<double>(resync.total.value());
     return fmt::format("resync of {}: {:.1f} %, {} of {}, {} a second\n", harmless(storage.name),
                        percent, shown(resync.done), shown(resync.total),
                        human_size(ByteCount(resync.rate)));

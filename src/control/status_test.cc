@@ -1,6 +1,7 @@
 #include "control/status.h"
 
 #include <gtest/gtest.h>
+
 #include <nlohmann/json.hpp>
 
 namespace dst::control {
@@ -15,15 +16,32 @@ Status example() {
     status.version = "0.1.0";
     status.time = kNoon + 302s;
     status.memory = {ByteCount(256 << 20), ByteCount(12 << 20)};
-    NodeStatus far = {"0123456789abcdef",   "R: 127.0.0.1:10810/disk0", SectorIndex(2048),
-                      SectorCount(4096),    true,                       false,
-                      SectorCount(0),       "connection refused",       {"unprotected", "checksum"}};
-    NodeStatus near = {"fedcba9876543210", "L: /dev/sdb", SectorIndex(0), SectorCount(2048),
-                       true,               true,          SectorCount(8), "",
+    NodeStatus far = {"0123456789abcdef",
+                      "R: 127.0.0.1:10810/disk0",
+                      SectorIndex(2048),
+                      SectorCount(4096),
+                      true,
+                      false,
+                      SectorCount(0),
+                      "connection refused",
+                      {"unprotected", "checksum"}};
+    NodeStatus near = {"fedcba9876543210",
+                       "L: /dev/sdb",
+                       SectorIndex(0),
+                       SectorCount(2048),
+                       true,
+                       true,
+                       SectorCount(8),
+                       "",
                        {"connected"}};
-    status.storages.push_back({"vol0", "linear", SectorCount(6144), StorageState::holding,
-                               "node R: 127.0.0.1:10810/disk0 does not answer", kNoon,
-                               {"/dev/ublkb0"}, {near, far},
+    status.storages.push_back({"vol0",
+                               "linear",
+                               SectorCount(6144),
+                               StorageState::holding,
+                               "node R: 127.0.0.1:10810/disk0 does not answer",
+                               kNoon,
+                               {"/dev/ublkb0"},
+                               {near, far},
                                {SectorCount(100), SectorCount(200), 1 << 20}});
     status.exports.push_back({"disk0", "storage:vol0", SectorCount(6144), 2, false, "all of it"});
     status.algorithms.push_back({"linear", "end to end", "", 1});
@@ -42,7 +60,8 @@ TEST(StatusJson, has_the_names_of_the_contract) {
     EXPECT_EQ(storage.at("reason"), "node R: 127.0.0.1:10810/disk0 does not answer");
     EXPECT_EQ(storage.at("since"), "2026-01-31T12:00:00.000Z");
     EXPECT_EQ(storage.at("attached_as").at(0), "/dev/ublkb0");
-    EXPECT_EQ(storage.at("resync"), nlohmann::json({{"done", 100}, {"total", 200}, {"rate", 1 << 20}}));
+    EXPECT_EQ(storage.at("resync"),
+              nlohmann::json({{"done", 100}, {"total", 200}, {"rate", 1 << 20}}));
     const auto& node = storage.at("nodes").at(1);
     EXPECT_EQ(node.at("cookie"), "0123456789abcdef");
     EXPECT_EQ(node.at("type"), "R: 127.0.0.1:10810/disk0");
@@ -86,8 +105,9 @@ TEST(StatusJson, is_read_back_as_the_same) {
 
 TEST(StatusJson, an_answer_of_another_version_or_of_nobody_is_no_crash) {
     EXPECT_EQ(parse_status("{\"more\":1}").value(), Status{});
-    for (const char* bad : {"", "[]", "7", "{\"storages\":7}", "{\"storages\":[7]}",
-                            "{\"exports\":[{\"size\":\"x\"}]}", "{\"storages\":[{\"nodes\":{}}]", "\xff"}) {
+    for (const char* bad :
+         {"", "[]", "7", "{\"storages\":7}", "{\"storages\":[7]}",
+          "{\"exports\":[{\"size\":\"x\"}]}", "{\"storages\":[{\"nodes\":{}}]", "\xff"}) {
         EXPECT_FALSE(parse_status(bad).has_value()) << bad;
     }
 }
@@ -146,13 +166,14 @@ TEST(StatusTable, an_empty_daemon_has_one_line) {
 }
 
 TEST(Rfc3339, times_come_back) {
-    for (const char* text : {"1970-01-01T00:00:00.000Z", "2024-02-29T23:59:59.999Z",
-                             "2026-12-31T12:34:56.789Z"}) {
+    for (const char* text :
+         {"1970-01-01T00:00:00.000Z", "2024-02-29T23:59:59.999Z", "2026-12-31T12:34:56.789Z"}) {
         EXPECT_EQ(to_rfc3339(parse_rfc3339(text).value()), text);
     }
-    for (const char* bad : {"", "2026-01-31", "2026-02-30T00:00:00.000Z", "2026-01-31T24:00:00.000Z",
-                            "2026-01-31T12:00:00.25Z0", "-026-01-31T12:00:00.250Z",
-                            "2026-01-31 12:00:00.250Z", "9999-01-31T12:00:00.250Z"}) {
+    for (const char* bad :
+         {"", "2026-01-31", "2026-02-30T00:00:00.000Z", "2026-01-31T24:00:00.000Z",
+          "2026-01-31T12:00:00.25Z0", "-026-01-31T12:00:00.250Z", "2026-01-31 12:00:00.250Z",
+          "9999-01-31T12:00:00.250Z"}) {
         EXPECT_FALSE(parse_rfc3339(bad).has_value()) << bad;
     }
 }

@@ -1,12 +1,11 @@
 #include "io/address.h"
 
-#include <arpa/inet.h>
 #include <fmt/format.h>
-#include <netinet/in.h>
 
 #include <algorithm>
 #include <charconv>
-#include <cstring>
+#include <span>
+#include <vector>
 
 namespace dst::io {
 namespace {
@@ -21,18 +20,103 @@ bool is_mapped(const Address& address) {
 }
 
 std::unexpected<Problem> bad_endpoint(std::string_view text, std::string_view why) {
-    return refuse(fmt::format("address '{}' is not understood: {}; write HOST:PORT, "
-                              "[IPV6]:PORT or unix:/PATH",
-                              text, why));
+    return refuse(
+        fmt::format("address '{}' is not understood: {}; write HOST:PORT, "
+                    "[IPV6]:PORT or unix:/PATH",
+                    text, why));
 }
 
 template <typename Number>
-std::optional<Number> parse_number(std::string_view text) {
+std::optional<Number> parse_number(std::string_view text, int base = 10) {
+    const std::string digits(text);
     Number number{};
-    const char* const end = text.data() + text.size();
-    const auto [stopped, error] = std::from_chars(text.data(), end, number);
-    if (error != std::errc{} || stopped != end || text.empty()) return std::nullopt;
+    const char* const end = digits.data() + digits.size();
+    const auto [stopped, error] = std::from_chars(digits.data(), end, number, base);
+    if (error != std::errc{} || stopped != end) return std::nullopt;
     return number;
+}
+
+std::vector<std::string_view> split(std::string_view text, char separator) {
+    std::vector<std::string_view> parts;
+    while (true) {
+        const std::size_t at = text.find(separator);
+        parts.push_back(text.substr(0, at));
+        if (at == std::string_view::npos) return parts;
+        text.remove_prefix(at + 1);
+    }
+}
+
+/// Four numbers without leading zeroes: some would read those as octal.
+bool parse_ipv4(std::string_view text, std::span<std::uint8_t, 4> into) {
+    const auto parts = split(text, '.');
+    if (parts.size() != into.size()) return false;
+    for (std::size_t at = 0; at < parts.size(); ++at) {
+        const auto number = parse_number<std::uint8_t>(parts[at]);
+        if (!number.has_value() || (parts[at].size() > 1 && parts[at].front() == '0')) return false;
+        into[at] = *number;
+    }
+    return true;
+}
+
+/// The groups of one side of a "::", appended as bytes.
+bool parse_groups(std::string_view text, bool may_end_in_ipv4, std::vector<std::uint8_t>& bytes) {
+    if (text.empty()) return true;
+    const auto parts = split(text, ':');
+    for (const std::string_view& part : parts) {
+        std::array<std::uint8_t, 4> ipv4{};
+        if (may_end_in_ipv4 && &part == &parts.back() && parse_ipv4(part, ipv4)) {
+            bytes.insert(bytes.end(), ipv4.begin(), ipv4.end());
+            continue;
+        }
+        const auto group = parse_number<std::uint16_t>(part, 16);
+        if (!group.has_value() || part.size() > 4) return false;
+        bytes.push_back(static_cast<std::uint8_t>(*group >> 8));
+        bytes.push_back(static_cast<std::uint8_t>(*group & 0xff));
+    }
+    return true;
+}
+
+/// RFC 4291, 2.2.
+bool parse_ipv6(std::string_view text, std::array<std::uint8_t, 16>& into) {
+    std::vector<std::uint8_t> front;
+    std::vector<std::uint8_t> back;
+    const std::size_t gap = text.find("::");
+    const bool has_gap = gap != std::string_view::npos;
+    if (text.empty() || !parse_groups(text.substr(0, gap), !has_gap, front)) return false;
+    if (has_gap && !parse_groups(text.substr(gap + 2), true, back)) return false;
+    const std::size_t size = front.size() + back.size();
+    // A gap stands for one group at least.
+    if (has_gap ? size > into.size() - 2 : size != into.size()) return false;
+    into.fill(0);
+    std::ranges::copy(front, into.begin());
+    std::ranges::copy(back, into.end() - static_cast<std::ptrdiff_t>(back.size()));
+    return true;
+}
+
+/// RFC 5952, 4: lower case, no leading zeroes, the first of the longest runs of zeroes as "::".
+std::string write_ipv6(const std::array<std::uint8_t, 16>& bytes) {
+    constexpr std::size_t kGroups = 8;
+    const auto group = [&](std::size_t at) { return bytes[2 * at] << 8 | bytes[2 * at + 1]; };
+    std::size_t gap = kGroups;
+    std::size_t gap_size = 1;  // a single zero is written out
+    for (std::size_t first = 0; first < kGroups; ++first) {
+        std::size_t end = first;
+        while (end < kGroups && group(end) == 0) ++end;
+        if (end - first <= gap_size) continue;
+        gap = first;
+        gap_size = end - first;
+    }
+    std::string text;
+    for (std::size_t at = 0; at < kGroups; ++at) {
+        if (at == gap) {
+            text += "::";
+            at += gap_size - 1;
+            continue;
+        }
+        if (!text.empty() && text.back() != ':') text += ':';
+        text += fmt::format("{:x}", group(at));
+    }
+    return text;
 }
 
 bool is_host_name(std::string_view text) {
@@ -65,17 +149,13 @@ Outcome<Endpoint> parse_bracketed(std::string_view text, std::uint16_t default_p
         return bad_endpoint(text, fmt::format("'{}' is no IPv6 address", host));
     const std::string_view rest = text.substr(close + 1);
     if (rest.empty()) return assemble(text, host, std::nullopt, default_port);
-    if (rest.front() != ':')
-        return bad_endpoint(text, fmt::format("'{}' follows the ']'", rest));
+    if (rest.front() != ':') return bad_endpoint(text, fmt::format("'{}' follows the ']'", rest));
     return assemble(text, host, rest.substr(1), default_port);
 }
 
 std::string numeric(const Address& address) {
-    std::array<char, INET6_ADDRSTRLEN> text{};
-    const bool mapped = is_mapped(address);
-    inet_ntop(mapped ? AF_INET : AF_INET6,
-              address.bytes.data() + (mapped ? kMappedPrefix.size() : 0), text.data(), text.size());
-    return text.data();
+    if (!is_mapped(address)) return write_ipv6(address.bytes);
+    return fmt::format("{}", fmt::join(std::span(address.bytes).last<4>(), "."));
 }
 
 }  // namespace
@@ -107,24 +187,17 @@ std::string to_string(const Endpoint& endpoint) {
 }
 
 std::optional<Address> parse_address(std::string_view text) {
-    // inet_pton wants a terminated string.
-    std::array<char, INET6_ADDRSTRLEN + 1> terminated{};
-    if (text.size() >= terminated.size() || text.find('\0') != std::string_view::npos)
-        return std::nullopt;
-    std::memcpy(terminated.data(), text.data(), text.size());
     Address address;
-    if (inet_pton(AF_INET6, terminated.data(), address.bytes.data()) == 1) return address;
+    if (parse_ipv6(text, address.bytes)) return address;
     std::ranges::copy(kMappedPrefix, address.bytes.begin());
-    if (inet_pton(AF_INET, terminated.data(), address.bytes.data() + kMappedPrefix.size()) == 1)
-        return address;
+    if (parse_ipv4(text, std::span(address.bytes).last<4>())) return address;
     return std::nullopt;
 }
 
 std::string to_string(const Address& address) {
     if (address.is_unix) return "unix";
-    const std::string host = numeric(address);
-    if (address.port == 0) return host;
-    return to_string(Endpoint{host, address.port, {}});
+    if (address.port == 0) return numeric(address);
+    return to_string(Endpoint{numeric(address), address.port, {}});
 }
 
 bool Subnet::contains(const Address& address) const {
@@ -141,9 +214,10 @@ bool Subnet::contains(const Address& address) const {
 
 Outcome<Subnet> parse_subnet(std::string_view text) {
     const auto bad = [&](std::string_view why) {
-        return refuse(fmt::format("network '{}' is not understood: {}; write it as 10.0.0.0/8, "
-                                  "fd00::/8, or one address",
-                                  text, why));
+        return refuse(
+            fmt::format("network '{}' is not understood: {}; write it as 10.0.0.0/8, "
+                        "fd00::/8, or one address",
+                        text, why));
     };
     const std::size_t slash = text.find('/');
     const std::string_view base = text.substr(0, slash);

@@ -11,14 +11,14 @@ namespace dst::io {
 
 /// Belongs to one thread. Must outlive the calls that it was given to.
 class Interrupt {
-public:
+  public:
     /// For implementations of the seam: what is to happen when the interrupt is raised.
     class Hook : public ListHook<> {
-    public:
+      public:
         /// Called once, from `raise()`; the hook has been taken off before.
         virtual void on_interrupt() = 0;
 
-    protected:
+      protected:
         ~Hook() = default;
     };
 
@@ -33,7 +33,7 @@ public:
     /// For implementations: stays until raised or until the hook dies.
     void add(Hook& hook) { hooks_.push_back(hook); }
 
-private:
+  private:
     bool is_raised_ = false;
     List<Hook> hooks_;
 };

@@ -16,6 +16,7 @@ namespace {
 
 using test::Bytes;
 using test::from_hex;
+using test::join;
 using test::repeat;
 using test::tidy;
 using test::to_hex;
@@ -199,8 +200,8 @@ TEST(ClientHandshake, a_server_may_refuse_contexts_or_have_none) {
           kContextAck,
           "0003e889045565a9 0000000a 00000004 0000000a 00000009 78790000 7879" + kContextAck}) {
         const Talk talk =
-            expect_talk(wanted, kGreeting + kStructuredAck + replies + kGoExport + kGoAck,
-                        kFlags + kStructured + kSetContext + kGoForBlockSize);
+            expect_talk(wanted, join({kGreeting, kStructuredAck, replies, kGoExport, kGoAck}),
+                        join({kFlags, kStructured, kSetContext, kGoForBlockSize}));
         EXPECT_EQ(talk.state, State::done);
         EXPECT_TRUE(talk.facts.structured_replies);
         EXPECT_FALSE(talk.facts.base_allocation);
@@ -273,8 +274,8 @@ TEST(ClientHandshake, senseless_block_sizes_are_refused) {
           "00000200 00001000 00000000", "00000200 00001000 00000201"}) {
         const Talk talk = expect_talk(
             wanted,
-            kGreeting + "0003e889045565a9 00000007 00000003 0000000e 0003" + sizes + kGoExport,
-            kFlags + kGoForBlockSize);
+            join({kGreeting, "0003e889045565a9 00000007 00000003 0000000e 0003", sizes, kGoExport}),
+            join({kFlags, kGoForBlockSize}));
         expect_failed(talk, "block sizes make no sense", false);
     }
 }
@@ -315,8 +316,8 @@ TEST(ClientHandshake, any_option_may_be_answered_with_tls_required_or_shutdown) 
 TEST(ClientHandshake, a_hello_that_is_refused_is_not_worked_around) {
     for (const auto& [type, later] :
          {std::pair{"80000002", true}, {"80000003", false}, {"80000006", true}}) {
-        const Talk talk = expect_talk(kAll, kGreeting + error_reply("64737401", type, "old"),
-                                      kFlags + kHello + kAbort);
+        const Talk talk = expect_talk(kAll, join({kGreeting, error_reply("64737401", type, "old")}),
+                                      join({kFlags, kHello, kAbort}));
         expect_failed(talk, "(it says: old)", later);
     }
 }

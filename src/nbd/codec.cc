@@ -128,7 +128,6 @@ Result<ErrorBody> decode_error(ChunkType type, std::span<const std::byte> payloa
 std::uint32_t to_wire_error(ErrorCode code) {
     switch (code) {
         case ErrorCode::invalid:
-            return kEinval;
         case ErrorCode::out_of_range:
             return kEinval;
         case ErrorCode::not_permitted:

@@ -5,6 +5,7 @@
 
 #include <cctype>
 #include <cstddef>
+#include <initializer_list>
 #include <span>
 #include <string>
 #include <string_view>
@@ -44,6 +45,12 @@ inline std::string to_hex(std::span<const std::byte> bytes) {
 
 /// Digits without the spaces.
 inline std::string tidy(std::string_view digits) { return to_hex(from_hex(digits)); }
+
+inline std::string join(std::initializer_list<std::string_view> parts) {
+    std::string all;
+    for (const std::string_view part : parts) all += part;
+    return all;
+}
 
 inline std::string repeat(std::string_view digits, std::size_t times) {
     std::string all;

@@ -94,7 +94,8 @@ async::Task<std::string> Remote::connect_once() {
     if (stopping_) {
         ended = "stopped";
     } else if (!agreed) {
-        hopeless_ = !connection_->may_succeed_later();
+        hopeless_ = !connection_->may_succeed_later() ||
+                    agreed.error().code == ErrorCode::not_found;
         ended = agreed.error().text;
     } else if (const Outcome<> accepted = accept_server(); !accepted) {
         connection_->shutdown("refused");

@@ -18,6 +18,9 @@ constexpr std::uint64_t kChangeOverheadBytes = 512;
 /// The longest range of one command, in sectors: below 2^32 bytes, and a multiple of any block.
 constexpr SectorCount kRangeMax{(1ULL << 30) >> kSectorShift};
 
+/// What lies in the window is flushed so long after it came there, if nobody does.
+constexpr std::chrono::seconds kSettleAfter{5};
+
 /// Written where a peer can't zero by itself. Never written to.
 alignas(4096) constinit std::byte zeroes[block::kPayloadMaxBytes]{};
 
@@ -206,7 +209,8 @@ void Remote::keep(Change& change) {
         }
     }
     window_.push_back(change);
-    if (!settle_timer_->is_armed()) settle();
+    if (!settle_timer_->is_armed())
+        settle_timer_->arm(world_.clock, world_.clock.now() + kSettleAfter);
     if (pool_.has_waiters()) reclaim();
 }
 
@@ -265,7 +269,6 @@ async::Task<void> Remote::flush_by_itself() {
 
 /// What lies in the window becomes durable some time, even if nobody flushes.
 void Remote::settle() {
-    constexpr std::chrono::seconds kSettleAfter{5};
     reclaim();
     if (!window_.empty() && !stopping_)
         settle_timer_->arm(world_.clock, world_.clock.now() + kSettleAfter);

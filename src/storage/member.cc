@@ -159,6 +159,7 @@ NodeStatus Storage::Member::status() const {
 }
 
 void Storage::Member::node_ready() {
+    if (node_ != nullptr && storage_.is_formed_) storage_.algorithm_->node_changed(*node_);
     wanted_.wake_all();
     storage_.changes_.wake_all();
 }

@@ -57,6 +57,7 @@ void fuzz_payload(FuzzedDataProvider& input) {
     }
     if (const auto status = decode_block_status(payload)) {
         std::vector<BlockDescriptor> descriptors;
+        descriptors.reserve(status->size());
         for (std::size_t i = 0; i < status->size(); ++i) descriptors.push_back((*status)[i]);
         again.resize(block_status_size(descriptors.size()));
         encode_block_status(again, status->context(), descriptors);
@@ -117,7 +118,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
         case 3:
             fuzz_payload(input);
             break;
-        case 4:
+        default:
             fuzz_validate(input);
             break;
     }

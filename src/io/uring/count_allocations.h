@@ -7,7 +7,8 @@
 namespace dst {
 
 #if defined(__has_feature)
-// With the one each coroutine's frame is a heap block of its own, the other brings its own operators.
+// With the one each coroutine's frame is a heap block of its own, the other brings its own
+// operators.
 #if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
 #define DST_COUNTS_ALLOCATIONS false
 #endif

@@ -35,7 +35,7 @@ bool can_read_sectors(int fd) {
 
 std::uint32_t direct_io_alignment(int fd) {
     constexpr std::uint32_t kLeast = 512;
-    struct statx status {};
+    struct statx status{};
     if (::statx(fd, "", AT_EMPTY_PATH, kStatxDioAlign, &status) == 0 &&
         (status.stx_mask & kStatxDioAlign) != 0) {
         const std::uint32_t memory = number_at(status, kDioMemoryAlignAt);

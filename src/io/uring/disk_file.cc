@@ -47,13 +47,13 @@ int discard_blocks(int fd, ByteOffset at, ByteCount count) {
 
 /// Counts the calls under way: the file must not die under them.
 class DiskFile::InUse {
-public:
+  public:
     explicit InUse(DiskFile& file) : file_(file) { ++file_.calls_; }
     ~InUse() { --file_.calls_; }
     InUse(const InUse&) = delete;
     InUse& operator=(const InUse&) = delete;
 
-private:
+  private:
     DiskFile& file_;
 };
 
@@ -104,9 +104,8 @@ async::Task<Result<>> DiskFile::write(ByteOffset at, std::span<const std::byte> 
 async::Task<Result<>> DiskFile::sync() {
     const InUse in_use(*this);
     while (!has_lost_writes_) {
-        const int result = co_await reactor_.submit([&](io_uring_sqe& entry) {
-            io_uring_prep_fsync(&entry, fd(), IORING_FSYNC_DATASYNC);
-        });
+        const int result = co_await reactor_.submit(
+            [&](io_uring_sqe& entry) { io_uring_prep_fsync(&entry, fd(), IORING_FSYNC_DATASYNC); });
         // Another one that ran beside this one may have been told of the loss in its place.
         if (result == 0 && !has_lost_writes_) co_return Result<>{};
         if (result == 0 || is_passing(result)) continue;

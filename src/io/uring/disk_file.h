@@ -8,7 +8,7 @@
 namespace dst::io::uring {
 
 class DiskFile final : public File {
-public:
+  public:
     DiskFile(Reactor& reactor, Medium medium, FileOptions options)
         : reactor_(reactor), medium_(std::move(medium)), options_(options) {}
     /// Closes, and so unlocks. (A block device is closed on a helper thread, some time after: the
@@ -25,7 +25,7 @@ public:
     async::Task<Result<FileExtent>> extent(ByteOffset at, ByteCount count) override;
     async::Task<Result<ByteCount>> refresh_size() override;
 
-private:
+  private:
     class InUse;
 
     [[nodiscard]] Result<> check_transfer(ByteOffset at, std::span<const std::byte> bytes) const;

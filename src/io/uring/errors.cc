@@ -12,49 +12,70 @@ namespace {
 ErrorCode file_code(int error) {
     switch (error) {
         case ENOSPC:
-        case EDQUOT: return ErrorCode::no_space;
-        case EINVAL: return ErrorCode::invalid;
-        case EFBIG: return ErrorCode::out_of_range;
+        case EDQUOT:
+            return ErrorCode::no_space;
+        case EINVAL:
+            return ErrorCode::invalid;
+        case EFBIG:
+            return ErrorCode::out_of_range;
         case EOPNOTSUPP:
         case ENOTTY:
-        case ENOSYS: return ErrorCode::unsupported;
+        case ENOSYS:
+            return ErrorCode::unsupported;
         case EPERM:
         case EACCES:
         case EBADF:  // open, but not for this
-        case EROFS: return ErrorCode::not_permitted;
+        case EROFS:
+            return ErrorCode::not_permitted;
         case ENOMEM:
         case EAGAIN:
         case EMFILE:
-        case ENFILE: return ErrorCode::no_memory;
+        case ENFILE:
+            return ErrorCode::no_memory;
         case EBUSY:
-        case ETXTBSY: return ErrorCode::busy;
+        case ETXTBSY:
+            return ErrorCode::busy;
         case ENOENT:
-        case ENOTDIR: return ErrorCode::not_found;
-        case EEXIST: return ErrorCode::exists;
-        case ECANCELED: return ErrorCode::cancelled;
-        default: return ErrorCode::io_error;
+        case ENOTDIR:
+            return ErrorCode::not_found;
+        case EEXIST:
+            return ErrorCode::exists;
+        case ECANCELED:
+            return ErrorCode::cancelled;
+        default:
+            return ErrorCode::io_error;
     }
 }
 
 ErrorCode socket_code(int error) {
     switch (error) {
-        case ECANCELED: return ErrorCode::cancelled;
-        case ECONNREFUSED: return ErrorCode::refused;
-        case ETIMEDOUT: return ErrorCode::timed_out;
-        case EADDRINUSE: return ErrorCode::busy;
+        case ECANCELED:
+            return ErrorCode::cancelled;
+        case ECONNREFUSED:
+            return ErrorCode::refused;
+        case ETIMEDOUT:
+            return ErrorCode::timed_out;
+        case EADDRINUSE:
+            return ErrorCode::busy;
         case EPERM:
-        case EACCES: return ErrorCode::not_permitted;
+        case EACCES:
+            return ErrorCode::not_permitted;
         case ENOMEM:
         case ENOBUFS:
         case EMFILE:
-        case ENFILE: return ErrorCode::no_memory;
+        case ENFILE:
+            return ErrorCode::no_memory;
         case ENOENT:
-        case ENOTDIR: return ErrorCode::not_found;
+        case ENOTDIR:
+            return ErrorCode::not_found;
         case EINVAL:
-        case EADDRNOTAVAIL: return ErrorCode::invalid;
+        case EADDRNOTAVAIL:
+            return ErrorCode::invalid;
         case EAFNOSUPPORT:
-        case EPROTONOSUPPORT: return ErrorCode::unsupported;
-        default: return ErrorCode::node_lost;
+        case EPROTONOSUPPORT:
+            return ErrorCode::unsupported;
+        default:
+            return ErrorCode::node_lost;
     }
 }
 

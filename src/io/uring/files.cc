@@ -18,8 +18,8 @@ constexpr Duration kLockPause = std::chrono::milliseconds(50);
 async::Task<Outcome<std::unique_ptr<File>>> Files::open(std::string path, FileOptions options) {
     const TimePoint give_up = reactor_.now() + kLockPatience;
     while (true) {
-        auto medium = co_await reactor_.offload(
-            [&path, options] { return open_medium(path, options); });
+        auto medium =
+            co_await reactor_.offload([&path, options] { return open_medium(path, options); });
         if (medium.has_value())
             co_return std::make_unique<DiskFile>(reactor_, *std::move(medium), options);
         if (medium.error().code != ErrorCode::busy || reactor_.now() >= give_up)

@@ -7,7 +7,7 @@
 namespace dst::io::uring {
 
 class Files final : public FileSystem {
-public:
+  public:
     explicit Files(Reactor& reactor) : reactor_(reactor) {}
 
     async::Task<Outcome<std::unique_ptr<File>>> open(std::string path,
@@ -15,7 +15,7 @@ public:
     Outcome<std::string> load(const std::string& path) override;
     Outcome<> store(const std::string& path, const std::string& content) override;
 
-private:
+  private:
     Reactor& reactor_;
 };
 

@@ -29,7 +29,7 @@ constexpr std::size_t kBlock = 4096;
 
 /// Memory that direct I/O takes.
 class Buffer {
-public:
+  public:
     explicit Buffer(std::size_t size, std::byte fill = std::byte{0})
         : bytes_(static_cast<std::byte*>(std::aligned_alloc(kBlock, size)), size) {
         std::ranges::fill(bytes_, fill);
@@ -42,12 +42,12 @@ public:
         return std::ranges::all_of(bytes_, [&](std::byte b) { return b == value; });
     }
 
-private:
+  private:
     std::span<std::byte> bytes_;
 };
 
 class FilesTest : public ::testing::Test {
-protected:
+  protected:
     FilesTest() {
         std::string name = (fs::temp_directory_path() / "dst_files_XXXXXX").string();
         folder_ = ::mkdtemp(name.data());
@@ -232,7 +232,7 @@ TEST_F(FilesTest, second_opener_in_this_process_is_refused_after_two_seconds) {
 
 /// A process that holds the lock of a file until it is told to end.
 class OtherProcess {
-public:
+  public:
     explicit OtherProcess(const std::string& path) {
         std::array<int, 2> ready{};
         CHECK(::pipe2(ready.data(), O_CLOEXEC) == 0);
@@ -258,7 +258,7 @@ public:
     }
     pid_t pid() const { return child_; }
 
-private:
+  private:
     pid_t child_ = 0;
 };
 
@@ -352,7 +352,8 @@ TEST_F(FilesTest, flush_that_failed_once_fails_for_ever) {
 TEST_F(FilesTest, small_files_are_replaced_as_a_whole_for_their_owner_alone) {
     const std::string path = folder_ + "/a/b/settings";
     EXPECT_EQ(files_.load(path).error().code, ErrorCode::not_found);
-    for (const std::string& content : {std::string("one"), std::string(100'000, 'x'), std::string()}) {
+    for (const std::string& content :
+         {std::string("one"), std::string(100'000, 'x'), std::string()}) {
         const auto stored = files_.store(path, content);
         ASSERT_TRUE(stored.has_value()) << stored.error().text;
         EXPECT_EQ(*files_.load(path), content);
@@ -362,15 +363,16 @@ TEST_F(FilesTest, small_files_are_replaced_as_a_whole_for_their_owner_alone) {
     };
     EXPECT_EQ(mode(path), 0600U);
     EXPECT_EQ(mode(folder_ + "/a"), 0700U);
-    EXPECT_EQ(std::distance(fs::directory_iterator(folder_ + "/a/b"), {}), 1) << "nothing beside it";
+    EXPECT_EQ(std::distance(fs::directory_iterator(folder_ + "/a/b"), {}), 1)
+        << "nothing beside it";
 }
 
 TEST_F(FilesTest, small_file_that_cannot_be_stored_says_why) {
     make_file("file", 0);
     const auto below = files_.store(folder_ + "/file/below", "x");
     ASSERT_FALSE(below.has_value());
-    EXPECT_EQ(below.error().text, "cannot make folder " + folder_ +
-                                      "/file: not a directory; correct the path");
+    EXPECT_EQ(below.error().text,
+              "cannot make folder " + folder_ + "/file: not a directory; correct the path");
     EXPECT_FALSE(files_.store(folder_, "x").has_value());
     EXPECT_FALSE(files_.load(folder_).has_value());
     const auto full = files_.store("/proc/dst", "x");
@@ -379,7 +381,7 @@ TEST_F(FilesTest, small_file_that_cannot_be_stored_says_why) {
 
 /// A loop device over a file; empty where the machine has none.
 class LoopDevice {
-public:
+  public:
     explicit LoopDevice(const std::string& path) {
         const UniqueFd control(::open("/dev/loop-control", O_RDWR | O_CLOEXEC));
         const int number = control.is_open() ? ::ioctl(control.get(), LOOP_CTL_GET_FREE) : -1;
@@ -396,7 +398,7 @@ public:
     }
     const std::string& path() const { return path_; }
 
-private:
+  private:
     UniqueFd fd_;
     std::string path_;
 };

@@ -11,7 +11,7 @@
 namespace dst::io::uring {
 
 class HelperThreads {
-public:
+  public:
     explicit HelperThreads(std::size_t count_max) : count_max_(count_max) {}
     /// Waits until all that was given is done.
     ~HelperThreads();
@@ -21,7 +21,7 @@ public:
     /// `work` runs on a helper thread, in order of giving if there is but one.
     void add(std::function<void()> work);
 
-private:
+  private:
     void start_one();
     void run();
 

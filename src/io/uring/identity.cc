@@ -26,8 +26,8 @@ std::uint64_t hash_of(std::string_view text) {
 }
 
 std::string name_of_file(int fd) {
-    struct statx status {};
-    struct statfs system {};
+    struct statx status{};
+    struct statfs system{};
     if (::statx(fd, "", AT_EMPTY_PATH, STATX_INO | STATX_BTIME, &status) != 0) return {};
     std::string where = fmt::format("{}:{}", status.stx_dev_major, status.stx_dev_minor);
     if (::fstatfs(fd, &system) == 0 && (system.f_fsid.__val[0] | system.f_fsid.__val[1]) != 0)
@@ -45,8 +45,7 @@ std::string name_of_loop(const BlockDeviceFolder& folder) {
     if (path.empty()) return {};
     const UniqueFd fd(::open(path.c_str(), O_PATH | O_CLOEXEC));
     if (!fd.is_open()) return {};
-    return fmt::format("loop {} {}", name_of_file(fd.get()),
-                       folder.disk_attribute("loop/offset"));
+    return fmt::format("loop {} {}", name_of_file(fd.get()), folder.disk_attribute("loop/offset"));
 }
 
 std::string name_of_disk(const BlockDeviceFolder& folder) {

@@ -13,10 +13,10 @@
 namespace dst::io::uring {
 
 std::string lock_holder(int fd) {
-    struct stat status {};
+    struct stat status{};
     if (::fstat(fd, &status) != 0) return {};
-    const std::string wanted = fmt::format("{:02x}:{:02x}:{}", major(status.st_dev),
-                                           minor(status.st_dev), status.st_ino);
+    const std::string wanted =
+        fmt::format("{:02x}:{:02x}:{}", major(status.st_dev), minor(status.st_dev), status.st_ino);
     // "1: FLOCK  ADVISORY  WRITE 1234 fe:00:5678 0 EOF"; those who wait have a "->" in between.
     std::ifstream locks("/proc/locks");
     for (std::string line; std::getline(locks, line);) {

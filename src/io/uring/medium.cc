@@ -43,8 +43,8 @@ struct Opened {
 Outcome<Opened> open_file(const std::string& path, const FileOptions& options, bool is_block) {
     // O_EXCL keeps out whatever uses a block device by other means: mounts, md, device mapper.
     const bool exclusive = is_block && !options.read_only;
-    const int flags = (options.read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NOCTTY |
-                      (exclusive ? O_EXCL : 0);
+    const int flags =
+        (options.read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NOCTTY | (exclusive ? O_EXCL : 0);
     const bool direct = options.cache == CacheMode::direct;
     int fd = ::open(path.c_str(), flags | (direct ? O_DIRECT : 0));
     bool is_direct = direct && fd >= 0;
@@ -79,8 +79,8 @@ std::uint32_t block_bytes_of(const Opened& opened, bool is_block) {
 bool can_punch(int fd, ByteCount size) {
     constexpr std::uint64_t kPage = 4096;
     const std::uint64_t behind = (size.value() + kPage - 1) / kPage * kPage;
-    return ::fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-                       static_cast<off_t>(behind), kPage) == 0;
+    return ::fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, static_cast<off_t>(behind),
+                       kPage) == 0;
 }
 
 Result<FileInfo> describe(const Opened& opened, const FileOptions& options,
@@ -108,7 +108,7 @@ Result<FileInfo> describe(const Opened& opened, const FileOptions& options,
 }  // namespace
 
 Outcome<Medium> open_medium(const std::string& path, const FileOptions& options) {
-    struct stat status {};
+    struct stat status{};
     if (::stat(path.c_str(), &status) != 0) return cannot_open(path, errno);
     if (!S_ISREG(status.st_mode) && !S_ISBLK(status.st_mode))
         return refuse(fmt::format(
@@ -133,7 +133,7 @@ Result<ByteCount> size_of_medium(int fd, bool is_block_device) {
             return std::unexpected(file_error(errno, "asking a block device for its size"));
         return ByteCount(bytes);
     }
-    struct stat status {};
+    struct stat status{};
     if (::fstat(fd, &status) != 0)
         return std::unexpected(file_error(errno, "asking a file for its size"));
     return ByteCount(static_cast<std::uint64_t>(status.st_size));

@@ -32,19 +32,30 @@ std::unexpected<Problem> cannot_connect(const Endpoint& endpoint, const Error& e
 /// The literal text of an errno value: `Error` carries no other.
 const char* literal_of(int error) {
     switch (error) {
-        case ECONNREFUSED: return "connection refused";
-        case ETIMEDOUT: return "no answer in time";
-        case EHOSTUNREACH: return "no route to the host";
-        case ENETUNREACH: return "no route to its network";
-        case ECONNRESET: return "connection reset";
-        case ENOENT: return "there is no such socket";
+        case ECONNREFUSED:
+            return "connection refused";
+        case ETIMEDOUT:
+            return "no answer in time";
+        case EHOSTUNREACH:
+            return "no route to the host";
+        case ENETUNREACH:
+            return "no route to its network";
+        case ECONNRESET:
+            return "connection reset";
+        case ENOENT:
+            return "there is no such socket";
         case EACCES:
-        case EPERM: return "permission denied";
-        case EADDRNOTAVAIL: return "the address can't be used, or all local ports are";
+        case EPERM:
+            return "permission denied";
+        case EADDRNOTAVAIL:
+            return "the address can't be used, or all local ports are";
         case EMFILE:
-        case ENFILE: return "too many open files";
-        case ECANCELED: return "cancelled";
-        default: break;
+        case ENFILE:
+            return "too many open files";
+        case ECANCELED:
+            return "cancelled";
+        default:
+            break;
     }
     const char* const known = strerrordesc_np(error);
     return known == nullptr ? "unknown error" : known;
@@ -60,7 +71,7 @@ bool is_ipv4(const SocketAddress& address) { return address.family() == AF_INET;
 
 /// A request that is given up at a time, or when the caller says so.
 class Sockets::Attempt final : public Timer, public Interrupt::Hook {
-public:
+  public:
     Attempt(Reactor& reactor, Operation& operation, TimePoint limit, Interrupt& interrupt)
         : reactor_(reactor), operation_(operation) {
         arm(reactor, limit);
@@ -69,7 +80,7 @@ public:
     ~Attempt() override { disarm(); }
     [[nodiscard]] bool is_late() const { return is_late_; }
 
-private:
+  private:
     void on_timer() override {
         is_late_ = true;
         reactor_.cancel(operation_);
@@ -109,8 +120,7 @@ async::Task<Outcome<std::unique_ptr<Stream>>> Sockets::connect_unless(Endpoint e
 }
 
 async::Task<Result<std::unique_ptr<Stream>>> Sockets::connect_one(const SocketAddress& address,
-                                                                  TimePoint limit,
-                                                                  Duration silence,
+                                                                  TimePoint limit, Duration silence,
                                                                   Interrupt& interrupt) {
     UniqueFd fd(::socket(address.family(), SOCK_STREAM | SOCK_CLOEXEC, 0));
     if (!fd.is_open()) co_return connect_error(errno);

@@ -9,7 +9,7 @@
 namespace dst::io::uring {
 
 class Sockets final : public Network {
-public:
+  public:
     explicit Sockets(Reactor& reactor) : reactor_(reactor), resolver_(reactor) {}
 
     async::Task<Outcome<std::unique_ptr<Stream>>> connect(Endpoint endpoint, TimePoint deadline,
@@ -24,7 +24,7 @@ public:
     async::Task<Outcome<std::unique_ptr<Listener>>> listen(Endpoint endpoint) override;
     [[nodiscard]] std::unique_ptr<Stream> adopt(std::unique_ptr<Stream> stream) override;
 
-private:
+  private:
     class Attempt;
 
     async::Task<Result<std::unique_ptr<Stream>>> connect_one(const SocketAddress& address,

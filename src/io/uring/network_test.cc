@@ -28,7 +28,7 @@ constexpr Duration kSilence = std::chrono::seconds(5);
 Endpoint any_port() { return {"127.0.0.1", 0, {}}; }
 
 class NetworkTest : public ::testing::Test {
-protected:
+  protected:
     NetworkTest() : network_(world_.network) {}
 
     TimePoint soon() { return world_.clock.now() + std::chrono::seconds(5); }
@@ -142,8 +142,7 @@ Task<void> receive_all(Stream& stream, std::span<std::byte> into) {
     while (!into.empty()) {
         const std::size_t half = into.size() / 2;
         std::array<Slice, 2> slices{Slice(into.first(half)), Slice(into.subspan(half))};
-        const auto got = co_await stream.receive(
-            std::span(slices).subspan(half == 0 ? 1 : 0));
+        const auto got = co_await stream.receive(std::span(slices).subspan(half == 0 ? 1 : 0));
         CHECK(got.has_value() && *got > 0);
         into = into.subspan(*got);
     }
@@ -165,7 +164,8 @@ TEST_F(NetworkTest, partial_sends_are_continued_where_they_stopped) {
     SocketStream right(*reactor_, UniqueFd(fds[1]), Address{});
     for (const std::size_t step : {1U, 777U, 100'000U}) {
         std::vector<std::byte> sent(step == 1 ? 5000 : 300'000);
-        for (std::size_t at = 0; at < sent.size(); ++at) sent[at] = static_cast<std::byte>(at % 251);
+        for (std::size_t at = 0; at < sent.size(); ++at)
+            sent[at] = static_cast<std::byte>(at % 251);
         std::vector<std::byte> received(sent.size());
         async::Scope scope;
         {
@@ -233,7 +233,7 @@ TEST_F(NetworkTest, unknown_name_says_so) {
 
 /// A listener that accepts nothing and whose backlog is full: a connect there gets no answer.
 class DeafListener {
-public:
+  public:
     DeafListener() : fd_(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
         sockaddr_in address{};
         address.sin_family = AF_INET;
@@ -250,7 +250,7 @@ public:
     }
     const Endpoint& endpoint() const { return endpoint_; }
 
-private:
+  private:
     UniqueFd fd_;
     std::array<UniqueFd, 4> clients_;
     Endpoint endpoint_;
@@ -330,7 +330,7 @@ TEST_F(NetworkTest, socket_left_by_a_dead_process_is_replaced_and_removed_at_the
     }
     ASSERT_TRUE(std::filesystem::exists(endpoint.unix_path));
     auto listener = listen(endpoint);
-    struct stat status {};
+    struct stat status{};
     ASSERT_EQ(::stat(endpoint.unix_path.c_str(), &status), 0);
     EXPECT_EQ(status.st_mode & 0777U, 0600U);
     EXPECT_EQ(reactor_->block_on(network_.listen(endpoint)).error().code, ErrorCode::busy);

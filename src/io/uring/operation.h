@@ -12,7 +12,7 @@
 namespace dst::io::uring {
 
 class Operation : public async::Waiter {
-public:
+  public:
     Operation() = default;
     Operation(const Operation&) = delete;
     Operation& operator=(const Operation&) = delete;
@@ -27,7 +27,7 @@ public:
     /// The kernel's result: not negative, or a negated errno.
     int await_resume() const noexcept { return result_; }
 
-private:
+  private:
     friend class Reactor;
     int result_ = 0;
     std::uint32_t flags_ = 0;

@@ -9,11 +9,11 @@
 namespace dst::io::uring {
 
 class SystemRandom final : public Random {
-public:
+  public:
     SystemRandom();
     [[nodiscard]] std::uint64_t next() override;
 
-private:
+  private:
     std::array<std::uint64_t, 4> state_{};
 };
 

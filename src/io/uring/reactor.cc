@@ -36,7 +36,7 @@ Duration read_clock(clockid_t clock) {
 
 /// While it lives this thread is the reactor's.
 class Reactor::OnThread {
-public:
+  public:
     explicit OnThread(Reactor& reactor) : reactor_(reactor), enter_(reactor.queue_) {
         CHECK(!reactor.is_running_);
         reactor.is_running_ = true;
@@ -50,7 +50,7 @@ public:
         reactor_.is_running_ = false;
     }
 
-private:
+  private:
     Reactor& reactor_;
     const async::RunQueue::Enter enter_;
 };
@@ -62,8 +62,7 @@ Outcome<std::unique_ptr<Reactor>> Reactor::create(ReactorOptions options) {
         return refuse(ErrorCode::no_memory,
                       fmt::format("no eventfd can be made: {}; raise the limit on open files",
                                   text_of(errno)));
-    return std::unique_ptr<Reactor>(
-        new Reactor(options, std::move(ring), std::move(wake_event)));
+    return std::unique_ptr<Reactor>(new Reactor(options, std::move(ring), std::move(wake_event)));
 }
 
 Reactor::Reactor(ReactorOptions options, std::unique_ptr<Ring> ring, UniqueFd wake_event)
@@ -160,6 +159,7 @@ void Reactor::reap() {
                 is_woken_ = true;
                 return;
             }
+            // NOLINTNEXTLINE(performance-no-int-to-ptr): it was one before (`start`)
             auto& operation = *reinterpret_cast<Operation*>(user_data);
             CHECK(operation.is_in_flight_);
             operation.is_in_flight_ = false;

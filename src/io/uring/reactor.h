@@ -41,7 +41,7 @@ struct ReactorOptions {
 /// Belongs to the thread that first runs it; may be made and destroyed by another one. When it dies
 /// nothing may be in flight and no timer armed.
 class Reactor final : public Clock {
-public:
+  public:
     static Outcome<std::unique_ptr<Reactor>> create(ReactorOptions options = {});
     ~Reactor() override;
     Reactor(const Reactor&) = delete;
@@ -85,7 +85,7 @@ public:
     [[nodiscard]] TimePoint now() const override;
     [[nodiscard]] WallTime wall_now() const override;
 
-private:
+  private:
     class OnThread;
 
     Reactor(ReactorOptions options, std::unique_ptr<Ring> ring, UniqueFd wake_event);
@@ -144,7 +144,7 @@ private:
 
 template <typename Prepare>
 class Reactor::Submission final : public Operation {
-public:
+  public:
     Submission(Reactor& reactor, Prepare prepare)
         : reactor_(reactor), prepare_(std::move(prepare)) {}
 
@@ -155,7 +155,7 @@ public:
         reactor_.start(*this, entry);
     }
 
-private:
+  private:
     Reactor& reactor_;
     Prepare prepare_;
 };
@@ -175,7 +175,7 @@ T Reactor::block_on(async::Task<T> task) {
 /// A call on a helper thread, in the frame of the coroutine that waits for it.
 template <typename Function>
 class Offloaded final : public async::Waiter {
-public:
+  public:
     using Value = std::invoke_result_t<Function&>;
 
     Offloaded(Reactor& reactor, Function& function) : reactor_(reactor), function_(function) {}
@@ -197,7 +197,7 @@ public:
     }
     Value await_resume() { return *std::move(value_); }
 
-private:
+  private:
     Reactor& reactor_;
     Function& function_;
     std::optional<Value> value_;

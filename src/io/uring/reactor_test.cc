@@ -94,7 +94,8 @@ TEST(Reactor, more_requests_than_the_queues_hold_are_all_answered) {
     int answered = 0;
     async::Scope scope;
     Deadline start([&] {
-        for (int count = 0; count < kCount; ++count) scope.spawn(submit_nothing(*reactor, answered));
+        for (int count = 0; count < kCount; ++count)
+            scope.spawn(submit_nothing(*reactor, answered));
     });
     start.arm(*reactor, reactor->now());
     reactor->block_on(pause(*reactor, milliseconds(1)));
@@ -226,18 +227,18 @@ TEST(Reactor, polling_ends_when_it_does_not_pay) {
 }
 
 class CountingTimer final : public Timer {
-public:
+  public:
     explicit CountingTimer(std::vector<const Timer*>& fired) : fired_(fired) {}
     ~CountingTimer() override { disarm(); }
 
-private:
+  private:
     void on_timer() override { fired_.push_back(this); }
     std::vector<const Timer*>& fired_;
 };
 
 /// A clock that is told what time it is.
 class ToldClock final : public Clock {
-public:
+  public:
     TimePoint now() const override { return now_; }
     WallTime wall_now() const override { return {}; }
     void advance(Duration duration) {
@@ -246,7 +247,7 @@ public:
     }
     TimePoint next() const { return heap_.next(); }
 
-private:
+  private:
     void add(Timer& timer) override { heap_.add(timer); }
     void remove(Timer& timer) override { heap_.remove(timer); }
     TimerHeap heap_;
@@ -293,8 +294,7 @@ TEST(TimerHeap, agrees_with_a_sorted_list_over_random_operations) {
             }
             ASSERT_EQ(fired, due) << "step " << step;
         }
-        ASSERT_EQ(clock.next(),
-                  model.empty() ? TimePoint::max() : model.begin()->first.first);
+        ASSERT_EQ(clock.next(), model.empty() ? TimePoint::max() : model.begin()->first.first);
     }
 }
 

@@ -34,11 +34,11 @@ void run_detached(Run run) {
 }
 
 class WakeAll final : public Interrupt::Hook {
-public:
+  public:
     explicit WakeAll(async::WaitQueue& queue) : queue_(queue) {}
     void on_interrupt() override { queue_.wake_all(); }
 
-private:
+  private:
     async::WaitQueue& queue_;
 };
 

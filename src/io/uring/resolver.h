@@ -19,7 +19,7 @@
 namespace dst::io::uring {
 
 class Resolver {
-public:
+  public:
     explicit Resolver(Reactor& reactor);
     ~Resolver();
     Resolver(const Resolver&) = delete;
@@ -29,7 +29,7 @@ public:
     async::Task<Outcome<std::vector<SocketAddress>>> resolve(Endpoint endpoint, TimePoint deadline,
                                                              Interrupt& interrupt);
 
-private:
+  private:
     struct Home;
     struct Search;
     using Name = std::pair<std::string, std::uint16_t>;

@@ -14,8 +14,7 @@ namespace {
 // Far more than a reactor has in flight; what does not fit is kept by the kernel (FEAT_NODROP).
 constexpr unsigned kCompletionsPerEntry = 16;
 
-constexpr unsigned kBasics =
-    IORING_SETUP_R_DISABLED | IORING_SETUP_CQSIZE | IORING_SETUP_CLAMP;
+constexpr unsigned kBasics = IORING_SETUP_R_DISABLED | IORING_SETUP_CQSIZE | IORING_SETUP_CLAMP;
 constexpr unsigned kCooperative =
     kBasics | IORING_SETUP_SUBMIT_ALL | IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG;
 constexpr unsigned kBest = kBasics | IORING_SETUP_SUBMIT_ALL | IORING_SETUP_SINGLE_ISSUER |
@@ -56,7 +55,8 @@ Outcome<std::unique_ptr<Ring>> Ring::open(unsigned entries) {
         }
         std::string warning;
         if (flags != kBest)
-            warning = "the kernel is older than 6.1: io_uring works, but each completion costs more";
+            warning =
+                "the kernel is older than 6.1: io_uring works, but each completion costs more";
         return std::make_unique<Ring>(ring, std::move(warning));
     }
     return no_ring(error);

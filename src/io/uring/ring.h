@@ -18,11 +18,10 @@
 namespace dst::io::uring {
 
 class Ring {
-public:
+  public:
     /// `entries`: how many requests are handed over at once at most; a power of two.
     static Outcome<std::unique_ptr<Ring>> open(unsigned entries);
-    explicit Ring(io_uring ring, std::string warning)
-        : ring_(ring), warning_(std::move(warning)) {}
+    explicit Ring(io_uring ring, std::string warning) : ring_(ring), warning_(std::move(warning)) {}
     ~Ring() { io_uring_queue_exit(&ring_); }
     Ring(const Ring&) = delete;
     Ring& operator=(const Ring&) = delete;
@@ -58,7 +57,7 @@ public:
         return count;
     }
 
-private:
+  private:
     io_uring ring_;
     std::string warning_;
     std::thread::id owner_;

@@ -46,7 +46,7 @@ Outcome<> sync_folder(const std::string& path) {
 
 /// Makes `path` and the folders above it, each durable in the one above.
 Outcome<> make_folder(const std::string& path) {
-    struct stat status {};
+    struct stat status{};
     if (::stat(path.c_str(), &status) == 0) {
         if (S_ISDIR(status.st_mode)) return {};
         return cannot("make folder", path, ENOTDIR);
@@ -70,8 +70,8 @@ Outcome<> write_all(int fd, std::string_view content, const std::string& path) {
 }
 
 Outcome<> write_new(const std::string& path, const std::string& content) {
-    const UniqueFd fd(::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC,
-                             kOwnersFile));
+    const UniqueFd fd(
+        ::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, kOwnersFile));
     if (!fd.is_open()) return cannot("write", path, errno);
     TRY_VOID(write_all(fd.get(), content, path));
     if (::fsync(fd.get()) != 0) return cannot("make durable", path, errno);

@@ -41,9 +41,10 @@ void set_option(int fd, int level, int name, int value) {
 Outcome<SocketAddress> socket_address_of_path(const std::string& path) {
     sockaddr_un form{};
     if (path.size() >= sizeof form.sun_path)
-        return refuse(fmt::format("the path of socket {} is too long: {} bytes, at most {}; choose "
-                                  "a shorter one",
-                                  path, path.size(), sizeof form.sun_path - 1));
+        return refuse(
+            fmt::format("the path of socket {} is too long: {} bytes, at most {}; choose "
+                        "a shorter one",
+                        path, path.size(), sizeof form.sun_path - 1));
     form.sun_family = AF_UNIX;
     std::memcpy(form.sun_path, path.data(), path.size());
     SocketAddress address;
@@ -61,10 +62,10 @@ Outcome<std::vector<SocketAddress>> look_up(const std::string& host, std::uint16
     const int error = getaddrinfo(host.c_str(), std::to_string(port).c_str(), &hints, &found);
     const std::unique_ptr<addrinfo, FreeAddresses> list(found);
     if (error != 0)
-        return refuse(ErrorCode::not_found,
-                      fmt::format("host {} can't be found: {}; correct the name or use an address",
-                                  host, error == EAI_SYSTEM ? text_of(errno)
-                                                            : std::string(gai_strerror(error))));
+        return refuse(
+            ErrorCode::not_found,
+            fmt::format("host {} can't be found: {}; correct the name or use an address", host,
+                        error == EAI_SYSTEM ? text_of(errno) : std::string(gai_strerror(error))));
     std::vector<SocketAddress> addresses;
     for (const addrinfo* at = found; at != nullptr; at = at->ai_next) {
         SocketAddress& address = addresses.emplace_back();

@@ -46,7 +46,7 @@ int knock(const SocketAddress& address) {
 
 /// Removes the socket that a dead process left; 0, or why it can't be removed.
 int remove_dead_socket(const SocketAddress& address, const std::string& path) {
-    struct stat status {};
+    struct stat status{};
     if (::lstat(path.c_str(), &status) != 0) return errno == ENOENT ? 0 : errno;
     if (!S_ISSOCK(status.st_mode)) return EEXIST;
     if (knock(address) != ECONNREFUSED) return EADDRINUSE;
@@ -91,7 +91,7 @@ Outcome<std::unique_ptr<Listener>> SocketListener::open(Reactor& reactor,
         if (error == 0) error = bind_and_listen(fd.get(), address);
     }
     if (error != 0) return cannot_listen(address, error);
-    struct stat status {};
+    struct stat status{};
     if (!path.empty() && ::stat(path.c_str(), &status) != 0) return cannot_listen(address, errno);
     SocketAddress own;
     CHECK(::getsockname(fd.get(), own.get(), &own.size) == 0);
@@ -151,7 +151,7 @@ void SocketListener::close() {
 /// Leaves alone what another process has put there since.
 void SocketListener::remove_path() {
     if (endpoint_.unix_path.empty()) return;
-    struct stat status {};
+    struct stat status{};
     if (::lstat(endpoint_.unix_path.c_str(), &status) == 0 && status.st_ino == path_inode_)
         ::unlink(endpoint_.unix_path.c_str());
 }

@@ -12,7 +12,7 @@
 namespace dst::io::uring {
 
 class SocketListener final : public Listener {
-public:
+  public:
     /// Listens on `address`. `busy` if somebody else does. Blocks for no longer than it takes to
     /// ask a socket in the file system whether somebody listens there.
     static Outcome<std::unique_ptr<Listener>> open(Reactor& reactor, const SocketAddress& address);
@@ -30,7 +30,7 @@ public:
     void close() override;
     [[nodiscard]] Endpoint endpoint() const override { return endpoint_; }
 
-private:
+  private:
     async::Task<int> accept_one(SocketAddress& peer);
     void remove_path();
 

@@ -12,7 +12,8 @@
 namespace dst::io::uring {
 namespace {
 
-static_assert(sizeof(Slice) == sizeof(iovec) && offsetof(Slice, data) == offsetof(iovec, iov_base) &&
+static_assert(sizeof(Slice) == sizeof(iovec) &&
+              offsetof(Slice, data) == offsetof(iovec, iov_base) &&
               offsetof(Slice, size) == offsetof(iovec, iov_len));
 
 msghdr message_of(std::span<const Slice> slices) {

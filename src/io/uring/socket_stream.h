@@ -8,7 +8,7 @@
 namespace dst::io::uring {
 
 class SocketStream final : public Stream {
-public:
+  public:
     SocketStream(Reactor& reactor, UniqueFd fd, Address peer)
         : reactor_(reactor), fd_(std::move(fd)), peer_(peer) {}
     /// Closes; does not wait for what is still to be sent.
@@ -22,7 +22,7 @@ public:
     /// Gives the socket away, to be wrapped by another reactor's network. No call is in flight.
     [[nodiscard]] UniqueFd release();
 
-private:
+  private:
     [[nodiscard]] Result<std::size_t> receive_result(int result);
     [[nodiscard]] Result<std::size_t> send_result(int result);
     [[nodiscard]] std::unexpected<Error> lost(int result, const char* what);

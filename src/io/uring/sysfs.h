@@ -12,7 +12,7 @@ namespace dst::io::uring {
 [[nodiscard]] std::string read_text(const std::string& path);
 
 class BlockDeviceFolder {
-public:
+  public:
     explicit BlockDeviceFolder(dev_t device);
 
     /// An attribute of the device itself (of the partition, if it is one).
@@ -27,7 +27,7 @@ public:
     [[nodiscard]] std::uint64_t queue_limit(const std::string& name) const;
     [[nodiscard]] bool is_partition() const { return is_partition_; }
 
-private:
+  private:
     std::string folder_;
     bool is_partition_ = false;
 };

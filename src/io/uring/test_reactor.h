@@ -10,7 +10,7 @@ namespace dst::io::uring {
 
 /// A reactor of the thread that makes it.
 class TestReactor {
-public:
+  public:
     explicit TestReactor(ReactorOptions options = {}) {
         auto made = Reactor::create(options);
         if (!made.has_value()) ADD_FAILURE() << made.error().text;
@@ -19,7 +19,7 @@ public:
     Reactor* operator->() { return reactor_.get(); }
     Reactor& operator*() { return *reactor_; }
 
-private:
+  private:
     std::unique_ptr<Reactor> reactor_;
 };
 

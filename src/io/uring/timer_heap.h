@@ -12,7 +12,7 @@
 namespace dst::io::uring {
 
 class TimerHeap {
-public:
+  public:
     TimerHeap() { entries_.reserve(kReserved); }
 
     void add(Timer& timer);
@@ -25,7 +25,7 @@ public:
     /// Fires what is due at `now`, but not what is armed meanwhile.
     void fire(TimePoint now);
 
-private:
+  private:
     static constexpr std::size_t kReserved = 4096;
 
     struct Entry {

@@ -1,0 +1,204 @@
+// `dst storage ...`, `dst node ...`.
+
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "cli/paths.h"
+#include "cli/session.h"
+#include "control/config.h"
+#include "control/config_value.h"
+
+namespace dst::cli {
+namespace {
+
+using control::Value;
+
+/// Options of `storage create` that stand for a key of the configuration.
+struct Setting {
+    const char* option;
+    const char* key;
+    const char* help;
+};
+constexpr Setting kSettings[] = {
+    {"--init", "init", "zero, adopt or assume-clean"},
+    {"--grace", "grace", "How long writes wait for a silent node"},
+    {"--slow", "slow", "How much later than another a node may answer"},
+    {"--hold", "hold", "How long requests wait when no copy can answer, or forever"},
+    {"--takeover", "takeover", "How long a head may be gone before another takes over"},
+    {"--quorum", "quorum", "none or majority"},
+    {"--read-policy", "read_policy", "nearest, least-busy or local-first"},
+    {"--resync-size", "resync_size", "Window of the resync"},
+    {"--resync-timeout", "resync_timeout", "Time between the resync's checks"},
+    {"--replay-window", "replay_window", "Changes kept for a replay"},
+    {"--metadata", "metadata", "none or nodes"},
+};
+
+struct Creation {
+    std::string name;
+    std::string algorithm;
+    std::vector<std::string> nodes;
+    std::vector<std::string> options;
+    std::vector<std::pair<const char*, std::string>> settings;  // by key
+    std::optional<unsigned> spin_us;
+    bool is_left_stopped = false;
+};
+
+/// "R: host/export", or JSON {"device", "size", "cache"}.
+Outcome<Value> node_value(const std::string& text) {
+    if (text.starts_with('{')) return control::parse_json(text);
+    return Value(text);
+}
+
+Outcome<Value> options_value(const std::vector<std::string>& options) {
+    Value::Table table;
+    for (const std::string& option : options) {
+        const auto equals = option.find('=');
+        if (equals == 0 || equals == std::string::npos) {
+            return refuse(fmt::format(
+                "--option {} has no name or no value; write --option NAME=VALUE", option));
+        }
+        table.push_back({option.substr(0, equals), Value(option.substr(equals + 1))});
+    }
+    return Value(std::move(table));
+}
+
+/// The same checks as for a configuration file, before the daemon is asked.
+Outcome<control::StorageSpec> spec_of(const Creation& creation) {
+    Value::Table table = {{"name", Value(creation.name)}, {"algorithm", Value(creation.algorithm)}};
+    Value::Array nodes;
+    for (const std::string& text : creation.nodes) {
+        TRY(Value node, node_value(text));
+        nodes.push_back(std::move(node));
+    }
+    table.push_back({"nodes", Value(std::move(nodes))});
+    for (const auto& [key, text] : creation.settings) {
+        if (!text.empty()) table.push_back({key, Value(text)});
+    }
+    if (creation.spin_us) table.push_back({"spin_us", Value(std::int64_t{*creation.spin_us})});
+    if (!creation.options.empty()) {
+        TRY(Value options, options_value(creation.options));
+        table.push_back({"options", std::move(options)});
+    }
+    TRY(control::StorageSpec spec,
+        control::parse_storage_json(control::format_json(Value(std::move(table)))));
+    for (auto& node : spec.nodes) make_absolute(node);
+    return spec;
+}
+
+int create(const Session& session, const Creation& creation) {
+    const auto spec = spec_of(creation);
+    if (!spec) return fail(spec.error());
+    std::string body = control::to_json(*spec);
+    if (creation.is_left_stopped) body.insert(body.size() - 1, ",\"start\":false");
+    return finish(session, session.client().request("POST", "/v1/storages", body));
+}
+
+int list(const Session& session) {
+    const auto json = session.client().request("GET", "/v1/storages");
+    if (!json || session.json) return finish(session, json);
+    auto status = session.client().status();
+    if (!status) return fail(status.error());
+    for (auto& storage : status->storages) storage.nodes.clear();
+    print(control::storage_table(*status, {}));
+    return kExitDone;
+}
+
+void add_create(CLI::App& storage, Session& session) {
+    auto creation = std::make_shared<Creation>();
+    auto* verb = storage.add_subcommand("create", "Make a storage of nodes and start it");
+    verb->add_option("NAME", creation->name, "Its name")->required();
+    verb->add_option("--algorithm", creation->algorithm, "linear, mirror, or a loaded one")
+        ->required()
+        ->type_name("NAME");
+    verb->add_option("--node", creation->nodes,
+                     "'L: DEVICE' or 'R: HOST[:PORT]/EXPORT', as often as there are nodes")
+        ->required()
+        ->allow_extra_args(false)
+        ->type_name("NODE");
+    verb->add_option("--option", creation->options, "A setting of the algorithm's own")
+        ->allow_extra_args(false)
+        ->type_name("NAME=VALUE");
+    creation->settings.reserve(std::size(kSettings));  // the options keep pointers into it
+    for (const Setting& setting : kSettings) {
+        creation->settings.emplace_back(setting.key, "");
+        verb->add_option(setting.option, creation->settings.back().second, setting.help)
+            ->type_name("VALUE");
+    }
+    verb->add_option("--spin-us", creation->spin_us, "How long to poll before sleeping, in us")
+        ->type_name("N");
+    verb->add_flag("--no-start", creation->is_left_stopped, "Leave it stopped");
+    verb->footer(
+        "docs/configuration.md says what each setting means.\n"
+        "Example: dst storage create vol0 --algorithm linear --node 'L: /dev/sdb' "
+        "--node 'R: host2/disk0'");
+    verb->callback([creation, &session] {
+        session.action = [creation, &session] { return create(session, *creation); };
+    });
+}
+
+/// A verb that names a storage and asks for `method` at its path with `suffix`.
+void add_named(CLI::App& storage, Session& session, const std::string& word,
+               const std::string& help, std::string method, std::string suffix) {
+    auto name = std::make_shared<std::string>();
+    auto* verb = storage.add_subcommand(word, help);
+    verb->add_option("NAME", *name, "The storage")->required();
+    verb->footer(fmt::format("Example: dst storage {} vol0", word));
+    verb->callback([name, method, suffix, &session] {
+        session.action = [name, method, suffix, &session] {
+            if (const auto named = control::check_name(*name); !named) return fail(named.error());
+            return finish(session,
+                          session.client().request(method, "/v1/storages/" + *name + suffix));
+        };
+    });
+}
+
+int add_node(const Session& session, const std::string& storage, const std::string& text) {
+    if (const auto named = control::check_name(storage); !named) return fail(named.error());
+    const auto value = node_value(text);
+    if (!value) return fail(value.error());
+    auto node = control::parse_node_json(control::format_json(*value));
+    if (!node) return fail(node.error());
+    make_absolute(*node);
+    return finish(session, session.client().request("POST", "/v1/storages/" + storage + "/nodes",
+                                                    "{\"node\":" + control::to_json(*node) + "}"));
+}
+
+void add_node_verbs(CLI::App& app, Session& session) {
+    auto* node = app.add_subcommand("node", "Change the nodes of a storage");
+    node->require_subcommand(1);
+    node->footer("Example: dst node add vol0 'R: host3/disk0'");
+    auto storage = std::make_shared<std::string>();
+    auto text = std::make_shared<std::string>();
+    auto* verb = node->add_subcommand("add", "Add a node while the storage is in use");
+    verb->add_option("STORAGE", *storage, "The storage")->required();
+    verb->add_option("NODE", *text, "'L: DEVICE' or 'R: HOST[:PORT]/EXPORT'")->required();
+    verb->footer("Example: dst node add vol0 'R: host3/disk0'");
+    verb->callback([storage, text, &session] {
+        session.action = [storage, text, &session] { return add_node(session, *storage, *text); };
+    });
+}
+
+}  // namespace
+
+void add_storage_verbs(CLI::App& app, Session& session) {
+    auto* storage = app.add_subcommand("storage", "Create, start, stop, remove, list storages");
+    storage->require_subcommand(1);
+    storage->footer("Example: dst storage list");
+    add_create(*storage, session);
+    add_named(*storage, session, "start", "Form a storage that was stopped", "POST", "/start");
+    add_named(*storage, session, "stop", "Finish its requests, flush, and let go of its nodes",
+              "POST", "/stop");
+    add_named(*storage, session, "remove", "Forget a storage; its nodes keep their data", "DELETE",
+              "");
+    auto* verb = storage->add_subcommand("list", "List the storages");
+    verb->footer("Takes --json, too.\nExample: dst storage list");
+    verb->callback([&session] { session.action = [&session] { return list(session); }; });
+    add_node_verbs(app, session);
+}
+
+}  // namespace dst::cli

@@ -1,0 +1,140 @@
+// For tests: a reactor that is a plain thread, and a daemon that only notes what it is asked for.
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <deque>
+#include <functional>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "async/run_queue.h"
+#include "async/scope.h"
+#include "async/wait.h"
+#include "control/operations.h"
+
+namespace dst::control {
+
+/// A thread that runs tasks, as a reactor would; none of them goes on after it first waited.
+class Reactor {
+  public:
+    Reactor() : thread_([this] { run(); }) {}
+    ~Reactor() {
+        {
+            const std::lock_guard lock(mutex_);
+            is_ending_ = true;
+        }
+        changed_.notify_all();
+        thread_.join();
+    }
+    SpawnOnReactor spawner() {
+        return [this](std::function<async::Task<void>()> make) {
+            {
+                const std::lock_guard lock(mutex_);
+                queue_.push_back(std::move(make));
+            }
+            changed_.notify_all();
+        };
+    }
+    /// While paused, nothing that is spawned begins.
+    void pause() { is_paused_ = true; }
+    std::thread::id id() const { return thread_.get_id(); }
+
+  private:
+    void run() {
+        async::RunQueue ready;
+        const async::RunQueue::Enter entered(ready);
+        async::Scope scope;
+        std::unique_lock lock(mutex_);
+        while (true) {
+            changed_.wait(lock, [this] { return is_ending_ || (!queue_.empty() && !is_paused_); });
+            if (is_ending_) break;
+            auto make = std::move(queue_.front());
+            queue_.pop_front();
+            lock.unlock();
+            scope.spawn(make());
+            make = {};
+            lock.lock();
+        }
+        queue_.clear();
+    }
+
+    std::mutex mutex_;
+    std::condition_variable changed_;
+    std::deque<std::function<async::Task<void>()>> queue_;
+    bool is_ending_ = false;
+    std::atomic<bool> is_paused_ = false;
+    std::thread thread_;
+};
+
+/// Notes what it was asked for; refuses what is named "bad"; never ends what is named "slow".
+class FakeOperations final : public Operations {
+  public:
+    async::Task<Outcome<Status>> status() override {
+        ran_on = std::this_thread::get_id();
+        Status status;
+        status.version = "test";
+        status.storages.push_back({.name = "vol0",
+                                   .algorithm = "linear",
+                                   .size = {},
+                                   .state = StorageState::running,
+                                   .reason = {},
+                                   .since = {},
+                                   .attached_as = {},
+                                   .nodes = {},
+                                   .resync = {}});
+        co_return status;
+    }
+    async::Task<Outcome<>> storage_create(StorageSpec spec, bool start) override {
+        co_return co_await done(spec.name, to_json(spec) + (start ? " start" : " stopped"));
+    }
+    async::Task<Outcome<>> storage_start(std::string name) override {
+        co_return co_await done(name, "start");
+    }
+    async::Task<Outcome<>> storage_stop(std::string name) override {
+        co_return co_await done(name, "stop");
+    }
+    async::Task<Outcome<>> storage_remove(std::string name) override {
+        co_return co_await done(name, "remove");
+    }
+    async::Task<Outcome<>> node_add(std::string storage, NodeSpec node) override {
+        co_return co_await done(storage, "node " + to_string(node));
+    }
+    async::Task<Outcome<>> export_add(ExportSpec spec) override {
+        co_return co_await done(spec.name, "export " + to_string(spec.device));
+    }
+    async::Task<Outcome<>> export_remove(std::string name) override {
+        co_return co_await done(name, "unexport");
+    }
+    async::Task<Outcome<std::vector<ExportStatus>>> export_list() override {
+        co_return std::vector<ExportStatus>{{"e", "/d", SectorCount(8), 1, false, ""}};
+    }
+    async::Task<Outcome<AlgorithmStatus>> algorithm_load(std::string file) override {
+        co_return AlgorithmStatus{"stripe", "", file, 0};
+    }
+    async::Task<Outcome<std::vector<AlgorithmStatus>>> algorithm_list() override {
+        co_return std::vector<AlgorithmStatus>{{"linear", "", "", 3}};
+    }
+    async::Task<Outcome<>> algorithm_unload(std::string name) override {
+        co_return co_await done(name, "unload");
+    }
+
+    std::string last;
+    std::atomic<std::thread::id> ran_on;
+    std::atomic<int> begun = 0;
+
+  private:
+    async::Task<Outcome<>> done(std::string name, std::string what) {
+        ++begun;
+        if (name == "slow") co_await never_.wait();
+        if (name == "bad") co_return refuse(ErrorCode::busy, "bad is in use; stop it first");
+        last = name + ": " + what;
+        co_return Outcome<>{};
+    }
+
+    async::Event never_;
+};
+
+}  // namespace dst::control
