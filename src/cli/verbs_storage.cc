@@ -99,8 +99,7 @@ int create(const Session& session, const Creation& creation) {
 }
 
 int list(const Session& session) {
-    const auto json = session.client().request("GET", "/v1/storages");
-    if (!json || session.json) return finish(session, json);
+    if (session.json) return finish(session, session.client().request("GET", "/v1/storages"));
     auto status = session.client().status();
     if (!status) return fail(status.error());
     for (auto& storage : status->storages) storage.nodes.clear();

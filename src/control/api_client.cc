@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 #include <httplib.h>
+#include <pthread.h>
+#include <signal.h>
 
 #include <chrono>
 #include <optional>
@@ -15,6 +17,27 @@ namespace {
 
 // Longer than the server's patience with an operation, so that its reason arrives.
 constexpr auto kAnswerMax = std::chrono::seconds(70);
+
+/// The library writes without MSG_NOSIGNAL: a daemon that ends meanwhile must not end us, too.
+class BrokenPipesHeld {
+  public:
+    BrokenPipesHeld() {
+        ::sigemptyset(&pipe_);
+        ::sigaddset(&pipe_, SIGPIPE);
+        ::pthread_sigmask(SIG_BLOCK, &pipe_, &before_);
+    }
+    BrokenPipesHeld(const BrokenPipesHeld&) = delete;
+    BrokenPipesHeld& operator=(const BrokenPipesHeld&) = delete;
+    ~BrokenPipesHeld() {
+        const timespec now{};
+        ::sigtimedwait(&pipe_, nullptr, &now);  // the one that was held back
+        ::pthread_sigmask(SIG_SETMASK, &before_, nullptr);
+    }
+
+  private:
+    sigset_t pipe_{};
+    sigset_t before_{};
+};
 
 /// The library's client over a unix socket.
 class UnixClient final : public httplib::ClientImpl {
@@ -50,6 +73,7 @@ Outcome<std::string> ApiClient::request(std::string_view method, const std::stri
     request.headers = {{"Accept", "application/json"}};
     if (!body.empty()) request.headers.emplace("Content-Type", "application/json");
     request.body = std::move(body);
+    const BrokenPipesHeld held;
     auto result = client.send(request);
     if (!result) {
         return refuse(ErrorCode::node_lost,

@@ -142,6 +142,7 @@ const StorageDevice* storage_below(const NodeSpec& node) {
 /// What to say about a storage that does not exist.
 std::string no_such_storage(std::string_view name, const Config& config) {
     std::vector<std::string_view> known;
+    known.reserve(config.storages.size());
     for (const auto& storage : config.storages) known.push_back(storage.name);
     const std::string_view meant = closest(name, known);
     const std::string hint = meant.empty() ? std::string("define it under [[storage]] first")

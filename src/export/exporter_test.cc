@@ -339,6 +339,8 @@ TEST_F(ExporterTest,
                 scope.spawn(one(t, *remote, locks, model, at, count, random() % 10,
                                 static_cast<char>('a' + random() % 26)));
             }
+            // At each second round the kill meets a link that is up, with requests in flight.
+            if (round % 2 == 0) co_await t.wait_ready(*remote);
             co_await io::sleep_for(t.world.clock, std::chrono::microseconds(random() % 2000));
             co_await t.peer.kill();
             t.disk.lose_power();

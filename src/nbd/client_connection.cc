@@ -57,8 +57,9 @@ void ClientConnection::take_facts(const ServerFacts& facts) {
     std::uint32_t in_flight_max = kCallsMax;
     if (facts_.hello && facts_.hello->requests_max > 0)
         in_flight_max = std::min(in_flight_max, facts_.hello->requests_max);
-    in_flight_.resize(in_flight_max);
-    generations_.resize(in_flight_max);
+    // One place more, for a ping: a server whose disk hangs with all places taken still answers it.
+    in_flight_.resize(in_flight_max + 1);
+    generations_.resize(in_flight_max + 1);
     for (std::uint32_t at = in_flight_max; at > 0; --at) free_indices_.push_back(at - 1);
 }
 
@@ -109,18 +110,15 @@ async::Task<void> ClientConnection::disconnect() {
 
 void ClientConnection::submit(Call& call) {
     CHECK(call.state_ == Call::State::idle);
+    if (call.is_ping && !ended_) {
+        calls_.push_front(call);
+        send(call, static_cast<std::uint32_t>(in_flight_.size() - 1));
+        return;
+    }
     call.state_ = Call::State::queued;
     calls_.push_back(call);
     if (first_queued_ == nullptr) first_queued_ = &call;
     if (!ended_) send_more();
-}
-
-bool ClientConnection::withdraw(Call& call) {
-    if (call.state_ != Call::State::queued) return false;
-    if (first_queued_ == &call) first_queued_ = calls_.next(call);
-    static_cast<ListHook<CallTag>&>(call).unlink();
-    call.state_ = Call::State::idle;
-    return true;
 }
 
 /// Sends queued calls while there is a free place in the table.
@@ -128,18 +126,24 @@ void ClientConnection::send_more() {
     while (first_queued_ != nullptr && !free_indices_.empty() && !ended_) {
         Call& call = *first_queued_;
         first_queued_ = calls_.next(call);
-        call.index_ = free_indices_.back();
+        const std::uint32_t index = free_indices_.back();
         free_indices_.pop_back();
-        in_flight_[call.index_] = &call;
-        call.connection_ = this;
-        call.state_ = Call::State::sent;
-        call.sending_ = true;
-        call.answered_ = call.failed_ = false;
-        call.received_ = 0;
-        call.on_send();
-        encode(call);
-        sender_.push(call);
+        send(call, index);
     }
+}
+
+void ClientConnection::send(Call& call, std::uint32_t index) {
+    CHECK(in_flight_[index] == nullptr);
+    call.index_ = index;
+    in_flight_[index] = &call;
+    call.connection_ = this;
+    call.state_ = Call::State::sent;
+    call.sending_ = true;
+    call.answered_ = call.failed_ = false;
+    call.received_ = 0;
+    call.on_send();
+    encode(call);
+    sender_.push(call);
 }
 
 namespace {
@@ -337,7 +341,7 @@ Result<> ClientConnection::take_block_status(std::span<const std::byte> body, Ca
 void ClientConnection::answer(Call& call) {
     in_flight_[call.index_] = nullptr;
     ++generations_[call.index_];
-    free_indices_.push_back(call.index_);
+    if (!call.is_ping) free_indices_.push_back(call.index_);
     call.answered_ = true;
     // The kernel may still read from a call that is being sent.
     if (!call.sending_) settle(call);

@@ -77,11 +77,9 @@ class ClientConnection {
     /// Receives and sends until the connection ends; returns why. Suspends; runs once, after the
     /// handshake. All calls that were not answered are in `unanswered()` then.
     async::Task<std::string> run();
-    /// Queues a call. It goes at the end of this turn, when fewer than the maximum are in flight.
+    /// Queues a call. It goes at the end of this turn, when fewer than the maximum are in flight; a
+    /// ping goes at once. One ping at a time.
     void submit(Call& call);
-    /// Takes out a call that is queued and not sent. False if it was sent: only the end of the
-    /// connection frees it then.
-    bool withdraw(Call& call);
     /// Ends the connection, now. `reason` must be a literal.
     void shutdown(const char* reason);
     /// Tells the server to go (NBD_CMD_DISC) and waits until that is sent. No call may be in
@@ -106,6 +104,7 @@ class ClientConnection {
                              Call& call);
     Result<> take_block_status(std::span<const std::byte> body, Call& call);
     void send_more();
+    void send(Call& call, std::uint32_t index);
     void encode(Call& call);
     Call* find(std::uint64_t cookie);
     void answer(Call& call);

@@ -109,7 +109,10 @@ class Remote final : public block::Device, public block::Reclaimable {
     struct WindowTag {};
 
     // remote_requests.cc: requests and the replay window
+    async::Task<Result<>> execute_long(block::Request& request, SectorCount most);
     async::Task<Result<>> execute_part(block::Request& request);
+    async::Task<Result<>> describe_all(block::Request& request);
+    async::Task<Result<>> ignore();
     async::Task<Result<>> execute_change(const block::Request& request);
     async::Task<Result<>> execute_zeroes(const block::Request& request);
     async::Task<Result<>> flush();

@@ -26,12 +26,17 @@ alignas(4096) constinit std::byte zeroes[block::kPayloadMaxBytes]{};
 
 }  // namespace
 
+// No coroutine itself: it only says which one it is, so that a request's frame is that one alone.
 async::Task<Result<>> Remote::execute(Request& request) {
-    if (request.op == Op::flush) co_return co_await flush();
+    if (request.op == Op::flush) return flush();
     const SectorCount most =
         request.data.empty() ? kRangeMax : sectors_floor(ByteCount(payload_max_));
-    if (request.range.count <= most) co_return co_await execute_part(request);
-    // A peer that takes less at a time.
+    if (request.range.count > most) return execute_long(request, most);
+    return execute_part(request);
+}
+
+/// For a peer that takes less at a time.
+async::Task<Result<>> Remote::execute_long(Request& request, SectorCount most) {
     for (SectorIndex at = request.range.first; at < request.range.end(); at = at + most) {
         const SectorCount count = std::min(most, request.range.end() - at);
         Request part = block::part_of(request, {at, count});
@@ -46,20 +51,26 @@ async::Task<Result<>> Remote::execute(Request& request) {
 async::Task<Result<>> Remote::execute_part(Request& request) {
     switch (request.op) {
         case Op::read:
-            co_return co_await ask(request);
+            return ask(request);
         case Op::block_status:
-            if (base_allocation_) co_return co_await ask(request);
-            request.extents->add({.count = request.range.count});
-            co_return Result<>{};
+            return base_allocation_ ? ask(request) : describe_all(request);
         case Op::trim:
-            if (!has_flag(nbd::kFlagSendTrim)) co_return Result<>{};  // advice that can't be used
-            co_return co_await execute_change(request);
+            return has_flag(nbd::kFlagSendTrim) ? execute_change(request) : ignore();
         case Op::write_zeroes:
-            co_return co_await execute_zeroes(request);
+            return execute_zeroes(request);
         default:
-            co_return co_await execute_change(request);
+            return execute_change(request);
     }
 }
+
+/// Of a peer that tells nothing: all of it is data.
+async::Task<Result<>> Remote::describe_all(Request& request) {
+    request.extents->add({.count = request.range.count});
+    co_return Result<>{};
+}
+
+/// Advice that the peer can't use.
+async::Task<Result<>> Remote::ignore() { co_return Result<>{}; }
 
 /// A read, or block status.
 async::Task<Result<>> Remote::ask(const Request& request) {

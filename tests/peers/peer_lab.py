@@ -193,17 +193,20 @@ def connection_from(source, port, host="127.0.0.1"):
     return connection
 
 
+SUCCESS, FAILED = 0, -1
+
+
 def error_of(function, *args, **keywords):
-    """The error number with which a call of the client fails; 0 if it does not fail."""
+    """The error number with which a call of the client fails (FAILED if it has none), or SUCCESS."""
     try:
         function(*args, **keywords)
     except nbd.Error as error:
-        return error.errnum
-    return 0
+        return error.errnum or FAILED
+    return SUCCESS
 
 
 def name_of(code):
-    return errno.errorcode.get(code, str(code)) if code else "success"
+    return {SUCCESS: "success", FAILED: "no error number"}.get(code) or errno.errorcode[code]
 
 
 def check_fails(code, what, function, *args, **keywords):

@@ -38,12 +38,13 @@ import traceback
 import lab_servers
 from lab_daemon import DST, Daemon, dst, to_toml
 from lab_fio import WRITE_AND_VERIFY, Fio, pattern_of
+from lab_lossy import LossyExporter, Tally
 from lab_process import (Failure, Outcome, Ports, Process, ReadyPipe, can_connect, check, run,
                          wait_until)
 from lab_servers import Server
 
-__all__ = ["DST", "BUILD", "SOURCE", "Daemon", "Failure", "Fio", "Lab", "Outcome", "Process",
-           "ReadyPipe", "Server", "can_connect", "check", "dst", "main", "run", "test", "to_toml",
+__all__ = ["DST", "BUILD", "SOURCE", "Daemon", "Failure", "Fio", "Lab", "LossyExporter", "Outcome", "Process",
+           "ReadyPipe", "Server", "Tally", "can_connect", "check", "dst", "main", "run", "test", "to_toml",
            "wait_until"]
 
 SOURCE = os.environ.get("DST_SOURCE",
@@ -134,6 +135,12 @@ class Lab:
 
     def nbd_server(self, name, file, export):
         return self._server(lab_servers.nbd_server, name, file, export)
+
+    def lossy_exporter(self, name, file, export, **options):
+        """Starts an exporter of `file` that loses what was not flushed when it is killed."""
+        exporter = LossyExporter(name, self.folder, self.port(), file, export, **options)
+        self._log(name, exporter.log_path)
+        return self.enter(exporter).start()
 
     def fio(self, name, uri, overwrites=False, **options):
         """Starts fio against `uri`: random writes of 4k at depth 16, each block once, then a verify

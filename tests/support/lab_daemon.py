@@ -127,6 +127,28 @@ class Daemon:
         """The export of that name in `status`."""
         return _named(self.status()["exports"], name, "export", self.name)
 
+    def node(self, storage, node_type):
+        """The node of that type ("R: ...", "L: ...") of the storage."""
+        for node in self.storage(storage)["nodes"]:
+            if node["type"] == node_type:
+                return node
+        raise Failure(f"storage {storage} of {self.name} has no node {node_type}")
+
+    def wait_connected(self, storage, node_type, timeout=15.0):
+        """Waits until that node is connected; returns its status."""
+        def reached():
+            node = self.node(storage, node_type)
+            if node["connected"]:
+                return node
+            raise Failure(node["reason"])
+        return wait_until(f"node {node_type} of {storage} is connected", reached, timeout)
+
+    def waiting_requests(self, storage):
+        """How many requests it holds, as its reason says ("16 requests wait for ...")."""
+        status = self.storage(storage)
+        count = status["reason"].split()[0]
+        return int(count) if status["state"] == "holding" and count.isdigit() else 0
+
     def wait_storage(self, name, state="running", timeout=30.0):
         """Waits until the storage is in that state; returns its status."""
         def reached():

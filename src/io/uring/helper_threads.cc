@@ -1,9 +1,19 @@
 #include "io/uring/helper_threads.h"
 
-#include <csignal>
+#include <system_error>
 #include <utility>
 
+#include "base/check.h"
+
 namespace dst::io::uring {
+
+SignalsElsewhere::SignalsElsewhere() {
+    sigset_t all;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before_);
+}
+
+SignalsElsewhere::~SignalsElsewhere() { pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
 
 HelperThreads::~HelperThreads() {
     {
@@ -24,13 +34,12 @@ void HelperThreads::add(std::function<void()> work) {
 }
 
 void HelperThreads::start_one() {
-    // Signals are for the threads that know what to do with them.
-    sigset_t all;
-    sigset_t before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    threads_.emplace_back([this] { run(); });
-    pthread_sigmask(SIG_SETMASK, &before, nullptr);
+    const SignalsElsewhere signals;
+    try {
+        threads_.emplace_back([this] { run(); });
+    } catch (const std::system_error&) {
+        CHECK(!threads_.empty());  // one does, if there can't be more
+    }
 }
 
 void HelperThreads::run() {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <condition_variable>
+#include <csignal>
 #include <deque>
 #include <functional>
 #include <mutex>
@@ -9,6 +10,18 @@
 #include <vector>
 
 namespace dst::io::uring {
+
+/// A thread started while it lives takes no signals: those are for whoever knows what to do.
+class SignalsElsewhere {
+  public:
+    SignalsElsewhere();
+    SignalsElsewhere(const SignalsElsewhere&) = delete;
+    SignalsElsewhere& operator=(const SignalsElsewhere&) = delete;
+    ~SignalsElsewhere();
+
+  private:
+    sigset_t before_;
+};
 
 class HelperThreads {
   public:

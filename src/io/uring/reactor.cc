@@ -136,11 +136,13 @@ void Reactor::wait() {
 /// Polls; true if there is something to collect.
 bool Reactor::spin(TimePoint until) {
     ring_->submit_and_poll();
-    while (!ring_->is_something_there()) {
-        if (now() >= until) return false;
-        __builtin_ia32_pause();
+    while (!ring_->has_answers()) {
+        if (ring_->wants_entry()) {
+            ring_->submit_and_poll();
+        } else if (now() >= until) {
+            return false;
+        }
     }
-    ring_->submit_and_poll();
     return true;
 }
 

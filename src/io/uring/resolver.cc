@@ -2,9 +2,9 @@
 
 #include <fmt/format.h>
 
-#include <csignal>
 #include <mutex>
 #include <optional>
+#include <system_error>
 #include <thread>
 
 namespace dst::io::uring {
@@ -23,14 +23,16 @@ struct Resolver::Search {
 
 namespace {
 
+/// False if there can be no more threads.
 template <typename Run>
-void run_detached(Run run) {
-    sigset_t all;
-    sigset_t before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    std::thread(std::move(run)).detach();
-    pthread_sigmask(SIG_SETMASK, &before, nullptr);
+bool run_detached(Run run) {
+    const SignalsElsewhere signals;
+    try {
+        std::thread(std::move(run)).detach();
+        return true;
+    } catch (const std::system_error&) {
+        return false;
+    }
 }
 
 class WakeAll final : public Interrupt::Hook {
@@ -82,8 +84,7 @@ async::Task<Outcome<std::vector<SocketAddress>>> Resolver::resolve(Endpoint endp
 
 std::shared_ptr<Resolver::Search> Resolver::start(const Name& name) {
     auto search = std::make_shared<Search>();
-    searches_.emplace(name, search);
-    run_detached([this, name, search, home = home_] {
+    const bool started = run_detached([this, name, search, home = home_] {
         auto answer = look_up(name.first, name.second, false);
         const std::lock_guard lock(home->mutex);
         if (home->reactor == nullptr) return;
@@ -93,6 +94,14 @@ std::shared_ptr<Resolver::Search> Resolver::start(const Name& name) {
             search->waiters.wake_all();
         });
     });
+    if (started) {
+        searches_.emplace(name, search);
+    } else {
+        search->answer = refuse(ErrorCode::no_memory,
+                                fmt::format("host {} can't be found: no thread can be started; "
+                                            "raise the limit on threads",
+                                            name.first));
+    }
     return search;
 }
 

@@ -105,9 +105,9 @@ void Ring::submit_and_wait(Duration limit) {
     CHECK(result >= 0 || is_passing(-result));
 }
 
-bool Ring::is_something_there() const {
-    constexpr unsigned kAskMe = IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW;
-    return io_uring_cq_ready(&ring_) != 0 || (IO_URING_READ_ONCE(*ring_.sq.kflags) & kAskMe) != 0;
+bool Ring::wants_entry() const {
+    constexpr unsigned kWants = IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW;
+    return (IO_URING_READ_ONCE(*ring_.sq.kflags) & kWants) != 0;
 }
 
 }  // namespace dst::io::uring

@@ -41,8 +41,10 @@ class Ring {
     void submit_and_poll();
     /// The same, but sleeps until something is complete or `limit` has passed; max(): for ever.
     void submit_and_wait(Duration limit);
-    /// True if something is complete, or the kernel wants to be asked; no system call.
-    [[nodiscard]] bool is_something_there() const;
+    /// True if something is complete; no system call.
+    [[nodiscard]] bool has_answers() const { return io_uring_cq_ready(&ring_) != 0; }
+    /// True if the kernel has something to complete, and waits to be entered; no system call.
+    [[nodiscard]] bool wants_entry() const;
     /// Calls `visit(user_data, result, flags)` for what is complete; returns how many there were.
     template <typename Visit>
     unsigned reap(Visit visit) {

@@ -1,0 +1,129 @@
+// Counts heap allocations of the hot path: a head and an exporter in one process, linear storage,
+// loopback TCP, checksums on. After a warm-up no request may allocate anything, at either end.
+//
+// Every malloc of the process is counted, whoever calls it.
+#include <cstdio>
+#include <cstdlib>
+#include <new>
+#include <vector>
+
+#include "algorithm/linear.h"
+#include "async/scope.h"
+#include "export/exporter.h"
+#include "io/uring/reactor.h"
+#include "node/local.h"
+#include "storage/storage.h"
+
+extern "C" void* __libc_malloc(std::size_t size);
+extern "C" void* __libc_calloc(std::size_t count, std::size_t size);
+extern "C" void* __libc_realloc(void* block, std::size_t size);
+
+namespace {
+std::size_t allocations = 0;
+}
+
+extern "C" void* malloc(std::size_t size) {
+    ++allocations;
+    return __libc_malloc(size);
+}
+extern "C" void* calloc(std::size_t count, std::size_t size) {
+    ++allocations;
+    return __libc_calloc(count, size);
+}
+extern "C" void* realloc(void* block, std::size_t size) {
+    ++allocations;
+    return __libc_realloc(block, size);
+}
+
+namespace dst {
+namespace {
+
+using namespace std::chrono_literals;
+using async::Task;
+
+constexpr unsigned kDepth = 64;
+constexpr std::uint64_t kBlock = 8;  // sectors
+constexpr SectorCount kSize{1 << 17};
+
+struct Load {
+    io::World& world;
+    block::Device& device;
+    std::vector<block::Buffer>& buffers;
+    std::uint64_t left = 0;
+    std::uint64_t failed = 0;
+};
+
+/// Works on blocks of its own until nothing is left to do.
+Task<void> work(Load& load, unsigned number) {
+    std::uint64_t at = number;
+    while (load.left > 0) {
+        --load.left;
+        at = (at + kDepth) % (kSize.value() / kBlock);
+        block::Request request{.op = load.left % 3 == 0 ? block::Op::read : block::Op::write,
+                               .range = {SectorIndex(at * kBlock), SectorCount(kBlock)},
+                               .data = load.buffers[number].bytes().first(kBlock * kSectorBytes)};
+        if (request.op == block::Op::write) request.buffer = &load.buffers[number];
+        if (load.left % 1000 == 0) request = {.op = block::Op::flush};
+        if (!co_await load.device.execute(request)) ++load.failed;
+    }
+}
+
+Task<void> run_load(Load& load, std::uint64_t requests) {
+    load.left = requests;
+    async::Scope scope;
+    for (unsigned number = 0; number < kDepth; ++number) scope.spawn(work(load, number));
+    co_await scope.join();
+}
+
+/// 0 if no request allocated.
+Task<int> count(io::World world, block::BufferPool& pool) {
+    block::Account shown(pool, 8);
+    block::Account connections(pool, 4);
+    block::Account payloads(pool, 4);
+    node::MemoryDevice memory(kSize, 1);
+    exporter::Exporter exporter(world, connections);
+    exporter::Settings settings{.name = "disk0", .description = {}, .access = {}};
+    settings.access.push_back({*io::parse_subnet("127.0.0.0/8"), exporter::Access::read_write});
+    exporter.add(std::make_unique<exporter::Export>(
+        settings, exporter::Target{.device = &memory, .obstacle = {}}, shown));
+    if (!co_await exporter.listen({.host = "127.0.0.1", .port = 0, .unix_path = {}})) co_return 1;
+
+    algorithm::Registry registry;
+    if (!registry.register_algorithm("linear", "", algorithm::make_linear)) co_return 1;
+    storage::Surroundings around{world, pool, connections, registry, {.id = 1, .incarnation = 1}};
+    storage::Settings wanted{.name = "vol0", .algorithm = "linear", .options = {}, .members = {}, .hold = {}};
+    wanted.members.push_back({.place = storage::RemotePlace{exporter.listening().front(), "disk0"},
+                              .size_max = {},
+                              .type = "R"});
+    storage::Storage storage(around, wanted);
+    if (!storage.start() || !co_await storage.formed(world.clock.now() + 5s)) co_return 1;
+
+    std::vector<block::Buffer> buffers;
+    for (unsigned number = 0; number < kDepth; ++number)
+        buffers.push_back(payloads.try_allocate(kBlock * kSectorBytes));
+    Load load{.world = world, .device = storage, .buffers = buffers};
+    // Buffers, windows and free lists reach their size, and every chunk of the device is there.
+    for (int round = 0; round < 3; ++round) co_await run_load(load, 60'000);
+    const std::size_t before = allocations;
+    co_await run_load(load, 100'000);
+    const std::size_t counted = allocations - before;
+    std::printf("%zu heap allocations in 100000 requests, %llu failed\n", counted,
+                static_cast<unsigned long long>(load.failed));
+    buffers.clear();
+    co_await storage.stop(world.clock.now() + 1s);
+    co_await exporter.close();
+    co_return counted == 0 && load.failed == 0 ? 0 : 1;
+}
+
+}  // namespace
+}  // namespace dst
+
+int main() {
+    auto reactor = dst::io::uring::Reactor::create();
+    if (!reactor) {
+        std::fprintf(stderr, "%s\n", reactor.error().text.c_str());
+        return 1;
+    }
+    dst::block::BufferPool pool(64 << 20);
+    return (*reactor)->block_on(dst::count((*reactor)->world(), pool));
+}
