@@ -54,8 +54,9 @@ async::Task<void> Remote::stop(io::TimePoint deadline) {
         co_await io::wait_until(world_.clock, link_changes_, deadline);
     if (link_ == LinkState::ready && !window_.empty()) {
         auto late = [this] {
-            if (connection_) connection_->shutdown("stopped before all was flushed");
             stopping_ = true;
+            if (connection_) connection_->shutdown("stopped before all was flushed");
+            fail_waiting();
         };
         io::Deadline<decltype(late)> timer(late);
         timer.arm(world_.clock, deadline);
@@ -73,13 +74,17 @@ async::Task<void> Remote::stop(io::TimePoint deadline) {
     replay_progress_.wake_all();
     window_room_.wake_all();
     co_await scope_.join();
-    while (nbd::Call* const call = waiting_.pop_front())
-        static_cast<Pending*>(call)->finish(fail(ErrorCode::cancelled, "the node is stopped"));
-    waiting_count_ = 0;
+    fail_waiting();
     if (window_bytes_ > 0)
         log::warning("{}: stopped with {} bytes of changes that may not be durable there", name_,
                      window_bytes_);
     while (Change* const change = window_.front()) leave_window(*change);
+}
+
+void Remote::fail_waiting() {
+    while (nbd::Call* const call = waiting_.pop_front())
+        static_cast<Pending*>(call)->finish(fail(ErrorCode::cancelled, "the node is stopped"));
+    waiting_count_ = 0;
 }
 
 RemoteStatus Remote::status() const {

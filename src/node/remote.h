@@ -143,6 +143,7 @@ class Remote final : public block::Device, public block::Reclaimable {
     void replayed(Change& change, Result<> answer);
     Outcome<> accept_server();
     void take_back_calls();
+    void fail_waiting();
     void become(LinkEvent event, std::string reason);
 
     io::World& world_;

@@ -171,6 +171,7 @@ async::Task<std::string> Remote::serve_connection() {
         peer_instance_ = facts.hello ? facts.hello->instance : 0;
         ++reconnects_;
         silent_ = false;
+        flush_error_.reset();  // all is written again: the next flush may succeed
         become(LinkEvent::replayed, "connected");
         log::info("{}: connected{}{}, {} sectors", name_,
                   is_ours_ ? "" : " (plain NBD: unprotected)", checksums_ ? " with checksums" : "",
@@ -218,7 +219,10 @@ void Remote::take_back_calls() {
     }
     back.append(waiting_);
     waiting_.append(back);
-    arm_hold();
+    if (stopping_)
+        fail_waiting();
+    else
+        arm_hold();
 }
 
 bool Remote::replay_conflicts(const Change& change) {

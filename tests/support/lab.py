@@ -51,7 +51,7 @@ SOURCE = os.environ.get("DST_SOURCE",
                         os.path.abspath(os.path.join(os.path.dirname(__file__), "../..")))
 BUILD = os.environ.get("DST_BUILD", os.path.join(SOURCE, "build"))
 
-_LOG_SHOWN_BYTES = 12000
+_LOG_SHOWN_BYTES = 6000
 _tests = []
 
 

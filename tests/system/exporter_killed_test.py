@@ -26,7 +26,7 @@ def start_head(lab, *exporters):
 
 @test
 def requests_in_flight_at_20_kills_of_the_exporter_are_all_answered(lab: Lab):
-    exporter = lab.daemon("exporter", export=[{"name": "disk", "device": lab.file("disk", "1G")}])
+    exporter = lab.daemon("exporter", export=[{"name": "disk", "device": lab.file("disk", "64M")}])
     head = start_head(lab, exporter)
     head.wait_storage("vol")
 
@@ -59,7 +59,7 @@ def requests_in_flight_at_20_kills_of_the_exporter_are_all_answered(lab: Lab):
             head.wait_connected("vol", exporter.remote("disk"))
         return proof and how.__name__
 
-    kills = kill_under_load(lab, head.uri("vol"), area=128 << 20, areas=4, kills=KILLS,
+    kills = kill_under_load(lab, head.uri("vol"), area=32 << 20, areas=2, kills=KILLS,
                             kill_once=kill_once)
     lab.say(f"proofs: {kills.count('requests_are_unread')} frozen with unread requests, "
             f"{kills.count('requests_wait_now')} running with requests that waited afterwards")

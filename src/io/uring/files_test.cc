@@ -74,6 +74,8 @@ class FilesTest : public ::testing::Test {
     }
 
     std::string folder_;
+    /// On a file system in memory, and of this process alone.
+    const std::string memory_file_ = "/dev/shm/dst_files_" + std::to_string(::getpid());
     TestReactor reactor_;
     FileSystem& files_ = reactor_->world().files;
 };
@@ -176,7 +178,7 @@ TEST_F(FilesTest, holes_are_seen_made_and_filled) {
 }
 
 TEST_F(FilesTest, zeroed_ranges_read_as_zeroes) {
-    for (const std::string& path : {make_file("disk", kMiB), std::string("/dev/shm/dst_files")}) {
+    for (const std::string& path : {make_file("disk", kMiB), memory_file_}) {
         const UniqueFd made(::open(path.c_str(), O_CREAT | O_RDWR | O_CLOEXEC, 0600));
         ASSERT_EQ(::ftruncate(made.get(), kMiB), 0);
         const auto file = open(path);
@@ -192,7 +194,7 @@ TEST_F(FilesTest, zeroed_ranges_read_as_zeroes) {
             EXPECT_TRUE(in.is_all(std::byte{1}));
         }
     }
-    ::unlink("/dev/shm/dst_files");
+    ::unlink(memory_file_.c_str());
 }
 
 TEST_F(FilesTest, size_is_asked_anew) {
@@ -324,13 +326,12 @@ TEST_F(FilesTest, many_requests_at_once_all_arrive) {
 
 TEST_F(FilesTest, full_device_is_no_space) {
     // More than the machine's memory can hold.
-    const std::string path = "/dev/shm/dst_files_full";
-    const UniqueFd made(::open(path.c_str(), O_CREAT | O_RDWR | O_CLOEXEC, 0600));
+    const UniqueFd made(::open(memory_file_.c_str(), O_CREAT | O_RDWR | O_CLOEXEC, 0600));
     ASSERT_EQ(::ftruncate(made.get(), off_t{1} << 45), 0);
-    const auto file = open(path);
+    const auto file = open(memory_file_);
     EXPECT_EQ(run(file->zero(ByteOffset(), ByteCount(std::uint64_t{1} << 45), false)).error().code,
               ErrorCode::no_space);
-    ::unlink(path.c_str());
+    ::unlink(memory_file_.c_str());
 }
 
 TEST_F(FilesTest, flush_that_failed_once_fails_for_ever) {

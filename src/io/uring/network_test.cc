@@ -26,6 +26,13 @@ using Streams = std::pair<std::unique_ptr<Stream>, std::unique_ptr<Stream>>;
 
 constexpr Duration kSilence = std::chrono::seconds(5);
 
+/// Another process that runs these tests has others.
+std::string own_path(const std::string& name) {
+    return (std::filesystem::temp_directory_path() / ("dst_network_" + std::to_string(::getpid())))
+               .string() +
+           "." + name;
+}
+
 Endpoint any_port() { return {"127.0.0.1", 0, {}}; }
 
 class NetworkTest : public ::testing::Test {
@@ -91,7 +98,7 @@ Task<void> note_accept(Listener& listener, Result<std::unique_ptr<Stream>>& resu
 
 TEST_F(NetworkTest, what_is_sent_arrives) {
     for (const Endpoint& endpoint :
-         {any_port(), Endpoint{"::1", 0, {}}, Endpoint{{}, 0, "/tmp/dst_network_test.sock"}}) {
+         {any_port(), Endpoint{"::1", 0, {}}, Endpoint{{}, 0, own_path("sock")}}) {
         const auto listener = listen(endpoint);
         auto [client, server] = reactor_->block_on(make_pair(*listener));
         ASSERT_TRUE(reactor_->block_on(send_all(*client, as_bytes("hello"))).has_value());
@@ -321,7 +328,7 @@ TEST_F(NetworkTest, port_freed_meanwhile_is_taken) {
 }
 
 TEST_F(NetworkTest, socket_left_by_a_dead_process_is_replaced_and_removed_at_the_end) {
-    const Endpoint endpoint{{}, 0, "/tmp/dst_network_test.sock"};
+    const Endpoint endpoint{{}, 0, own_path("sock")};
     ::unlink(endpoint.unix_path.c_str());
     const auto address = *socket_address_of_path(endpoint.unix_path);
     {
@@ -340,7 +347,7 @@ TEST_F(NetworkTest, socket_left_by_a_dead_process_is_replaced_and_removed_at_the
 }
 
 TEST_F(NetworkTest, file_that_is_no_socket_is_left_alone) {
-    const std::string path = "/tmp/dst_network_test.file";
+    const std::string path = own_path("file");
     ASSERT_TRUE(world_.files.store(path, "precious").has_value());
     const auto listener = reactor_->block_on(network_.listen({{}, 0, path}));
     ASSERT_FALSE(listener.has_value());
