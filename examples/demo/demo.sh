@@ -54,10 +54,10 @@ end() {
 clean_up() {
     local code=$? name
     trap '' INT TERM HUP
-    # Whoever uses comes before what is used.
-    for name in copy head exporter1 exporter2 exporter3 source; do
-        if [ -n "${pids[$name]:-}" ]; then end "$name" TERM || true; fi
-    done
+    # Only what was interrupted or failed is still there, and all that it has is thrown away. (The
+    # copy is a child of timeout, which passes SIGTERM on.)
+    if [ -n "${pids[copy]:-}" ]; then end copy TERM || true; fi
+    for name in "${!pids[@]}"; do end "$name" KILL || true; done
     if [ -n "$work" ]; then rm -rf -- "$work"; fi
     exit "$code"
 }
@@ -67,10 +67,10 @@ trap 'exit 143' TERM HUP
 
 # wait_until WHAT COMMAND...: tries until the command succeeds.
 wait_until() {
-    local what=$1 end=$((SECONDS + patience))
+    local what=$1 deadline=$((SECONDS + patience))
     shift
     until "$@"; do
-        if [ $SECONDS -ge $end ]; then fail "waited $patience s in vain: $what"; fi
+        if [ $SECONDS -ge $deadline ]; then fail "waited $patience s in vain: $what"; fi
         sleep 0.02
     done
 }
@@ -115,7 +115,7 @@ choose_directory() {
     local least=64 most=512
     if [ $# -eq 0 ]; then set -- /usr/include /usr/share/doc /usr/lib/llvm-* /usr/share /usr/lib; fi
     for directory in "$@"; do
-        if [ ! -d "$directory" ]; then continue; fi
+        if ! directory=$(realpath -e -- "$directory" 2>/dev/null); then continue; fi
         tree_mib=$(($(du -sk -- "$directory" 2>/dev/null | cut -f1) / 1024 + 1))
         if [ $tree_mib -ge $least ] && [ $tree_mib -le $most ]; then return; fi
     done
@@ -150,7 +150,7 @@ END
 
 # ====================================================================================================
 
-if ! command -v dst >/dev/null; then
+if [ ! -x "$here/build/dst" ]; then
     echo "There is no build/dst: build it with tools/build, or call ./run." >&2
     exit 1
 fi

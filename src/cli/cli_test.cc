@@ -28,6 +28,7 @@ struct Output {
 Output dst(std::vector<std::string> words) {
     words.insert(words.begin(), "dst");
     std::vector<const char*> argv;
+    argv.reserve(words.size());
     for (const auto& word : words) argv.push_back(word.c_str());
     testing::internal::CaptureStdout();
     testing::internal::CaptureStderr();

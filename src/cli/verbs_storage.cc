@@ -111,7 +111,7 @@ void add_create(CLI::App& storage, Session& session) {
     auto creation = std::make_shared<Creation>();
     auto* verb = storage.add_subcommand("create", "Make a storage of nodes and start it");
     verb->add_option("NAME", creation->name, "Its name")->required();
-    verb->add_option("--algorithm", creation->algorithm, "linear, mirror, or a loaded one")
+    verb->add_option("--algorithm", creation->algorithm, "linear, or one that was loaded")
         ->required()
         ->type_name("NAME");
     verb->add_option("--node", creation->nodes,

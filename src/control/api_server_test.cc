@@ -194,6 +194,7 @@ TEST_F(Api, a_client_that_sends_half_a_request_is_let_go) {
 TEST_F(Api, stopping_is_prompt_while_clients_hang) {
     start();
     std::vector<Descriptor> silent;
+    silent.reserve(20);
     for (int i = 0; i < 20; ++i) silent.push_back(connect_to_daemon(path).value());
     for (int i = 0; i < 3; ++i) {
         ASSERT_EQ(::send(silent[static_cast<std::size_t>(i)].number(), "GET", 3, MSG_NOSIGNAL), 3);
@@ -291,6 +292,7 @@ TEST_F(Api, many_clients_at_once_are_all_answered) {
     start();
     std::atomic<int> answered = 0;
     std::vector<std::thread> clients;
+    clients.reserve(16);
     for (int i = 0; i < 16; ++i) {
         clients.emplace_back([&] {
             for (int k = 0; k < 20; ++k) answered += ask("GET", "/v1/status").has_value() ? 1 : 0;

@@ -169,7 +169,7 @@ TEST(Config, what_is_not_toml_is_refused_with_its_line) {
     EXPECT_TRUE(refused("memory = \"1G\"\nlisten = [\n\n\n").starts_with("dst.toml:"));
     EXPECT_TRUE(refused("a = 1\nb = \n").starts_with("dst.toml:2: not TOML: "));
     EXPECT_TRUE(refused("a = 1\na = 2\n").starts_with("dst.toml:2: "));
-    EXPECT_TRUE(refused(std::string_view("a = \"\0\"", 8)).starts_with("dst.toml:1: "));
+    EXPECT_TRUE(refused(std::string_view("a = \"\0\"", 7)).starts_with("dst.toml:1: "));
     EXPECT_TRUE(refused("a = \"\xff\xfe\"").starts_with("dst.toml:1: "));
     refused(std::string(100'000, '['));
     refused("a = " + std::string(100'000, '['));

@@ -59,7 +59,7 @@ async::Task<Outcome<>> Daemon::start() {
     CO_TRY_VOID(co_await start_exports());
     for (const io::Endpoint& endpoint : config_.listen)
         CO_TRY_VOID(co_await engine_.exporter().listen(endpoint));
-    for (const std::string& line : differences(file_, state_)) log::info("{}", line);
+    for (const std::string& line : warnings()) log::warning("{}", line);
     co_return Outcome<>{};
 }
 
@@ -113,6 +113,17 @@ async::Task<Outcome<>> Daemon::start_exports() {
 
 async::Task<void> Daemon::stop() { co_await engine_.shut_down(world_.clock.now() + kStopMax); }
 
+/// What an administrator should know although nothing is broken.
+std::vector<std::string> Daemon::warnings() const {
+    std::vector<std::string> lines = differences(file_, state_);
+    if (config_.metrics_listen)
+        lines.emplace_back(
+            "metrics_listen is set, but this version has no metrics yet: nothing listens there");
+    if (config_.reactors > 1)
+        lines.emplace_back("reactors is above 1, but this version runs on one thread");
+    return lines;
+}
+
 /// Makes a change durable and the one in force.
 Outcome<> Daemon::commit(Change change) {
     TRY_VOID(store_state(world_.files, state_path(file_), change.state));
@@ -135,7 +146,7 @@ async::Task<Outcome<Status>> Daemon::status() {
     status.memory = {.limit = config_.memory, .used = {}};
     engine_.report(config_, status);
     status.algorithms = algorithms();
-    status.warnings = differences(file_, state_);
+    status.warnings = warnings();
     co_return status;
 }
 

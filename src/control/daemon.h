@@ -60,6 +60,7 @@ class Daemon final : public Operations {
     Outcome<> start_storages();
     async::Task<Outcome<>> start_exports();
     [[nodiscard]] std::vector<AlgorithmStatus> algorithms() const;
+    [[nodiscard]] std::vector<std::string> warnings() const;
     async::Task<Outcome<>> create(StorageSpec spec);
 
     io::World world_;

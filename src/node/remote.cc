@@ -66,6 +66,7 @@ async::Task<void> Remote::stop(io::TimePoint deadline) {
     become(LinkEvent::stop, "stopped");
     settle_timer_->disarm();
     hold_timer_->disarm();
+    stop_connecting_.raise();
     if (connection_) {
         if (connection_->idle()) co_await connection_->disconnect();
         connection_->shutdown("stopped");

@@ -18,6 +18,7 @@
 #include "async/wait.h"
 #include "block/buffer.h"
 #include "block/device.h"
+#include "io/interrupt.h"
 #include "io/world.h"
 #include "nbd/client_connection.h"
 #include "node/link_state.h"
@@ -160,6 +161,7 @@ class Remote final : public block::Device, public block::Reclaimable {
     std::string reason_ = "not started";
     io::WallTime since_;
     bool stopping_ = false;
+    io::Interrupt stop_connecting_;
     async::WaitQueue link_changes_;
     std::unique_ptr<nbd::ClientConnection> connection_;
     std::uint64_t session_ = 0;

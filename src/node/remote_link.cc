@@ -65,8 +65,8 @@ async::Task<void> Remote::keep_connected() {
 
 /// One connection from its first packet to its end; returns why it ended, or did not come about.
 async::Task<std::string> Remote::connect_once() {
-    auto stream = co_await world_.network.connect(settings_.endpoint,
-                                                  world_.clock.now() + kConnectMax, kSilenceMax);
+    auto stream = co_await world_.network.connect_unless(
+        settings_.endpoint, world_.clock.now() + kConnectMax, kSilenceMax, stop_connecting_);
     if (stopping_) co_return "stopped";
     if (!stream) co_return stream.error().text;
     connection_ = std::make_unique<nbd::ClientConnection>(world_, std::move(*stream), connections_);
@@ -94,8 +94,8 @@ async::Task<std::string> Remote::connect_once() {
     if (stopping_) {
         ended = "stopped";
     } else if (!agreed) {
-        hopeless_ = !connection_->may_succeed_later() ||
-                    agreed.error().code == ErrorCode::not_found;
+        hopeless_ =
+            !connection_->may_succeed_later() || agreed.error().code == ErrorCode::not_found;
         ended = agreed.error().text;
     } else if (const Outcome<> accepted = accept_server(); !accepted) {
         connection_->shutdown("refused");

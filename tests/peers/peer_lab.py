@@ -241,9 +241,40 @@ def exercise(client, lab, model, steps):
             client.flush()
 
 
-def read_all(client, piece=4 * MIB):
+def read_all(client):
+    piece = min(4 * MIB, client.block_sizes()[2] or MIB)
     return b"".join(client.read(at, min(piece, client.size - at))
                     for at in range(0, client.size, piece))
+
+
+# Heads with foreign nodes ------------------------------------------------------------------------
+
+def head_of(lab, *servers, name="head", export="", **storage):
+    """A head that joins the servers (or nodes, as text) and exports the sum as "vol"."""
+    nodes = [server if isinstance(server, str) else server.remote(export) for server in servers]
+    return lab.daemon(name, storage=[{"name": "vol", "algorithm": "linear", "nodes": nodes}
+                                     | storage],
+                      export=[{"name": "vol", "device": "storage:vol"}])
+
+
+def running_head_of(lab, *servers, **options):
+    head = head_of(lab, *servers, **options)
+    head.wait_storage("vol")
+    return head
+
+
+def wait_for_reason(head, words, state):
+    """Waits until the status of "vol" has `words` in its reason, and in that of a node; returns it.
+    It must be in `state` then."""
+    def there():
+        storage = head.storage("vol")
+        reasons = [node["reason"] for node in storage["nodes"]]
+        if words in storage["reason"] and any(words in reason for reason in reasons):
+            return storage
+        raise Failure(f"{storage['state']}: {storage['reason']}; nodes: {reasons}")
+    storage = wait_until(f"the status says '{words}'", there, 15)
+    check(storage["state"] == state, f"state {storage['state']}: {storage['reason']}")
+    return storage
 
 
 # Foreign servers ---------------------------------------------------------------------------------
@@ -269,3 +300,26 @@ class NbdServer(Server):
     def kill(self):
         super().kill()
         wait_until(f"{self.name} is gone", lambda: not can_connect(self.port))
+
+
+def nbdkit(*options, params=()):
+    """What makes a memory disk: `make(lab, name, size)` starts nbdkit with these options (filters)
+    and parameters of theirs."""
+    return lambda lab, name, size: lab.nbdkit(name, *options, "memory", str(size), *params)
+
+
+def nbdkit_file(*options, params=()):
+    """The same with a file, `name`.disk."""
+    return lambda lab, name, size: lab.nbdkit(name, *options, "file",
+                                              lab.file(name + ".disk", size), *params)
+
+
+def qemu_storage_daemon(lab, name, size):
+    """The same from qemu, under the name "disk"."""
+    return lab.qemu_storage_daemon(name, lab.file(name + ".disk", size), "disk")
+
+
+def nbd_server(options=""):
+    """The same from nbd-server, under the name "disk"; `options` are lines of its configuration."""
+    return lambda lab, name, size: NbdServer(lab, name, lab.file(name + ".disk", size), "disk",
+                                             options)

@@ -142,14 +142,15 @@ class Lab:
         self._log(name, exporter.log_path)
         return self.enter(exporter).start()
 
-    def fio(self, name, uri, overwrites=False, **options):
+    def fio(self, name, uri, overwrites=False, argv_prefix=(), **options):
         """Starts fio against `uri`: random writes of 4k at depth 16, each block once, then a verify
         of all, unless `options` say otherwise (`size` must be among them). Set `overwrites` for an
         area that was written before: a stale block must not pass for a new one."""
         self._log(name, self.path(name + ".log"))
         seed = self.random.randrange(1, 1 << 31)
         pattern = pattern_of(self.random.getrandbits(64)) if overwrites else {}
-        return self.enter(Fio(name, self.folder, uri, seed, WRITE_AND_VERIFY | pattern | options))
+        return self.enter(Fio(name, self.folder, uri, seed, WRITE_AND_VERIFY | pattern | options,
+                              argv_prefix))
 
     def say(self, text):
         """A line for who reads the test's output: numbers that were measured, say."""

@@ -22,13 +22,13 @@ def pattern_of(number):
 class Fio:
     """One run of fio with its NBD engine, in the background."""
 
-    def __init__(self, name, folder, uri, seed, options):
+    def __init__(self, name, folder, uri, seed, options, argv_prefix=()):
         self.name = name
         self._output = f"{folder}/{name}.json"
         options = {"ioengine": "nbd", "uri": uri, "randseed": seed, "name": name,
                    "verify_state_save": 0, "output-format": "json",
                    "output": self._output} | options
-        self.process = Process(name, ["fio", *(f"--{k}={v}" for k, v in options.items())],
+        self.process = Process(name, [*argv_prefix, "fio", *(f"--{k}={v}" for k, v in options.items())],
                                f"{folder}/{name}.log", cwd=folder)
 
     def __enter__(self):

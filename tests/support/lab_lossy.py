@@ -2,9 +2,10 @@
 
 import collections
 import os
+import re
 import struct
 
-from lab_process import Process, ReadyPipe
+from lab_process import Process, ReadyPipe, check
 
 BUILD = os.environ.get("DST_BUILD", os.path.join(os.path.dirname(__file__), "../../build"))
 
@@ -63,6 +64,23 @@ class LossyExporter:
         """What became of its connections, as lines, since its first start."""
         with open(self._trace_path, encoding="ascii") as file:
             return file.read().splitlines()
+
+    def check_sessions(self):
+        """Fails unless each session was answered only after all older connections were gone, with
+        none of their changes in flight: what is gone can't write. Returns how many there were.
+        """
+        opened, gone = [], set()
+        for line in self.trace():
+            number = int(line.split()[0])
+            if line.endswith("gone"):
+                gone.add(number)
+            elif match := re.search(r"hello answered, (\d+) changes in flight", line):
+                left = [older for older in opened if older not in gone]
+                check(not left and match[1] == "0",
+                      f"session {number} was answered while older ones, {left}, could still write "
+                      f"and {match[1]} changes were in flight: {self.trace()}")
+                opened.append(number)
+        return len(opened)
 
     def pause(self):
         self.process.pause()

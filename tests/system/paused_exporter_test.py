@@ -6,7 +6,6 @@ connection of the paused exporter, may not write any more once the new session i
 """
 
 import os
-import re
 import sys
 import time
 
@@ -41,24 +40,6 @@ def wait_noticed(head, remote, since):
     return node["reason"]
 
 
-def check_trace(trace):
-    """Fails unless each session was answered after all older connections were gone.
-
-    Returns how many sessions there were.
-    """
-    opened, gone = [], set()
-    for line in trace:
-        number = int(line.split()[0])
-        if line.endswith("gone"):
-            gone.add(number)
-        elif match := re.search(r"hello answered, (\d+) changes in flight", line):
-            left = [older for older in opened if older not in gone]
-            check(not left, f"session {number} was answered while {left} could still write: {trace}")
-            check(match[1] == "0", f"changes of an older session were in flight: {line}")
-            opened.append(number)
-    return len(opened)
-
-
 @test
 def a_paused_exporter_is_noticed_and_displaced_and_writes_no_ghosts(lab: Lab):
     exporter = lab.lossy_exporter("exporter", lab.file("disk", "64M"), "disk", latency_us=2000)
@@ -84,7 +65,7 @@ def a_paused_exporter_is_noticed_and_displaced_and_writes_no_ghosts(lab: Lab):
         return True
 
     kill_under_load(lab, head.uri("vol"), area=32 << 20, areas=2, kills=5, kill_once=pause_once)
-    sessions = check_trace(exporter.trace())
+    sessions = exporter.check_sessions()
     lab.say(f"noticed after {', '.join(f'{t:.1f}' for t in times)} s; {sessions} sessions")
     check(sessions == 6, f"5 pauses made {sessions - 1} new sessions: {exporter.trace()}")
 
@@ -101,7 +82,7 @@ def a_short_pause_breaks_nothing(lab: Lab):
         return True
 
     kill_under_load(lab, head.uri("vol"), area=32 << 20, areas=2, kills=5, kill_once=pause_once)
-    check(check_trace(exporter.trace()) == 1, f"it was displaced: {exporter.trace()}")
+    check(exporter.check_sessions() == 1, f"it was displaced: {exporter.trace()}")
 
 
 @test

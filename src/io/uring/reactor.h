@@ -98,6 +98,7 @@ class Reactor final : public Clock {
     void wait();
     bool spin(TimePoint until);
     void note_gap(TimePoint now);
+    void note_turn(TimePoint now);
     void reap();
     void run_posted();
     void watch_wake_event();
@@ -126,6 +127,11 @@ class Reactor final : public Clock {
     const Duration spin_max_;
     Duration spin_now_;
     TimePoint last_answer_;
+
+    // Gathering: how far turns have been apart lately, and whether completions are let gather.
+    Duration turn_gap_ = std::chrono::seconds(1);
+    TimePoint last_turn_;
+    bool gathers_ = false;
 
     // From other threads.
     UniqueFd wake_event_;

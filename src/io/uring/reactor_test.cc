@@ -184,6 +184,26 @@ TEST(Reactor, blocking_calls_run_on_two_helper_threads) {
     EXPECT_EQ(crowd.max, 2);
 }
 
+Task<void> wait_for_input(Reactor& reactor, int fd) {
+    char byte = 0;
+    co_await reactor.submit(
+        [&](io_uring_sqe& entry) { io_uring_prep_read(&entry, fd, &byte, 1, 0); });
+}
+
+void destroy_in_flight() {
+    TestReactor reactor;
+    std::array<int, 2> ends{};
+    CHECK(::pipe(ends.data()) == 0);
+    const async::RunQueue::Enter enter(reactor->world().queue);
+    async::Scope scope;
+    scope.spawn(wait_for_input(*reactor, ends[0]));
+    reactor->block_on(pause(*reactor, milliseconds(1)));
+}
+
+TEST(ReactorDeathTest, request_that_is_destroyed_in_flight_is_a_bug_that_is_found) {
+    EXPECT_DEATH(destroy_in_flight(), "is_in_flight_");
+}
+
 std::int64_t switches() {
     rusage usage{};
     ::getrusage(RUSAGE_THREAD, &usage);
