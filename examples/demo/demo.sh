@@ -61,9 +61,14 @@ clean_up() {
     if [ -n "$work" ]; then rm -rf -- "$work"; fi
     exit "$code"
 }
+interrupted() {
+    echo
+    echo "Interrupted: ending and removing all that the demo has made."
+    exit "$1"
+}
 trap clean_up EXIT
-trap 'exit 130' INT
-trap 'exit 143' TERM HUP
+trap 'interrupted 130' INT
+trap 'interrupted 143' TERM HUP
 
 # wait_until WHAT COMMAND...: tries until the command succeeds.
 wait_until() {

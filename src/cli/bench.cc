@@ -45,11 +45,17 @@ class Bench {
 
     async::Task<Outcome<BenchResult>> run() {
         const auto ran = co_await connect_and_run();
-        for (auto& connection : connections_)
+        for (auto& connection : connections_) {
             if (connection->idle())
-                co_await connection->disconnect();
+                connection->disconnect();
             else
                 connection->shutdown("done");
+        }
+        auto cut = [this] {
+            for (auto& connection : connections_) connection->shutdown("the server does not read");
+        };
+        io::Deadline<decltype(cut)> timer(cut);
+        timer.arm(world_.clock, world_.clock.now() + 2s);
         co_await running_.join();
         if (!ran) co_return std::unexpected(ran.error());
         co_return std::move(result_);

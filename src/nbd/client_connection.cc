@@ -64,11 +64,13 @@ void ClientConnection::take_facts(const ServerFacts& facts) {
 }
 
 async::Task<std::string> ClientConnection::run() {
+    running_ = true;
     scope_.spawn(send_all_frames());
     const Result<> received = co_await receive_all();
     if (!ended_) shutdown(received ? "the server ended the connection" : received.error().what);
     sender_.close();
     co_await scope_.join();
+    running_ = false;
     // Calls whose sending failed half-way are the owner's again, like all the others here.
     for (Call* at = calls_.front(); at != nullptr; at = calls_.next(*at))
         at->state_ = Call::State::idle;
@@ -87,7 +89,12 @@ void ClientConnection::shutdown(const char* reason) {
     stream_->shutdown();
 }
 
-async::Task<void> ClientConnection::disconnect() {
+void ClientConnection::disconnect() {
+    CHECK(calls_.empty());
+    if (!ended_) scope_.spawn(say_good_bye());
+}
+
+async::Task<void> ClientConnection::say_good_bye() {
     struct Disc final : OutgoingFrame {
         std::array<std::byte, frame_size<RequestHeader>(true)> bytes{};
         io::Slice slice;
@@ -99,12 +106,9 @@ async::Task<void> ClientConnection::disconnect() {
         }
         void frame_done(bool) override {}
     };
-    CHECK(calls_.empty());
     Disc disc(facts_.checksums);
-    if (!ended_) {
-        sender_.push(disc);
-        co_await sender_.drain();
-    }
+    sender_.push(disc);
+    co_await sender_.drain();
     shutdown("disconnected");
 }
 

@@ -82,20 +82,23 @@ class ClientConnection {
     void submit(Call& call);
     /// Ends the connection, now. `reason` must be a literal.
     void shutdown(const char* reason);
-    /// Tells the server to go (NBD_CMD_DISC) and waits until that is sent. No call may be in
-    /// flight.
-    async::Task<void> disconnect();
+    /// Tells the server (NBD_CMD_DISC), and ends the connection when that is sent; a peer that does
+    /// not read needs `shutdown`. No call may be in flight or come later.
+    void disconnect();
 
     [[nodiscard]] List<Call, CallTag>& unanswered() { return calls_; }
     [[nodiscard]] bool idle() { return calls_.empty(); }
     /// When the last byte came in.
     [[nodiscard]] io::TimePoint last_received() const { return last_received_; }
     [[nodiscard]] bool ended() const { return ended_; }
+    /// `run()` is under way.
+    [[nodiscard]] bool is_running() const { return running_; }
 
   private:
     friend class Call;
     void take_facts(const ServerFacts& facts);
     async::Task<void> send_all_frames();
+    async::Task<void> say_good_bye();
     async::Task<Result<>> receive_all();
     async::Task<Result<>> receive_simple();
     async::Task<Result<>> receive_chunk();
@@ -116,6 +119,7 @@ class ClientConnection {
     ServerFacts facts_;
     bool may_succeed_later_ = true;
     bool ended_ = false;
+    bool running_ = false;
     const char* end_reason_ = "";
     io::TimePoint last_received_;
 

@@ -14,6 +14,9 @@ std::unique_ptr<io::Timer> make_timer(Action action) {
     return std::make_unique<io::Deadline<Action>>(std::move(action));
 }
 
+/// How long a peer may take to take in a good-bye.
+constexpr std::chrono::milliseconds kGoodByeMax{500};
+
 std::uint64_t draw(io::Random& random) {
     std::uint64_t drawn = 0;
     while (drawn == 0) drawn = random.next();
@@ -67,9 +70,15 @@ async::Task<void> Remote::stop(io::TimePoint deadline) {
     settle_timer_->disarm();
     hold_timer_->disarm();
     stop_connecting_.raise();
-    if (connection_) {
-        if (connection_->idle()) co_await connection_->disconnect();
-        connection_->shutdown("stopped");
+    auto cut = [this] {
+        if (connection_) connection_->shutdown("stopped");
+    };
+    io::Deadline<decltype(cut)> cut_timer(cut);
+    if (connection_ && connection_->is_running() && connection_->idle()) {
+        connection_->disconnect();
+        cut_timer.arm(world_.clock, world_.clock.now() + kGoodByeMax);
+    } else {
+        cut();
     }
     link_changes_.wake_all();
     replay_progress_.wake_all();
