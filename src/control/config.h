@@ -161,8 +161,6 @@ struct Config {
     std::optional<io::Endpoint> metrics_listen;
     ByteCount memory = ByteCount(256 << 20);
     unsigned spin_us = 0;
-    /// Threads, each with a ring of its own.
-    unsigned reactors = 1;
     std::vector<ExportSpec> exports;
     std::vector<StorageSpec> storages;
     std::vector<AlgorithmSpec> algorithms;

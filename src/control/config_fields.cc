@@ -45,7 +45,6 @@ constexpr std::array kDaemonFields = {
     field<&Config::metrics_listen, Maybe<Endpoint>>("metrics_listen"),
     field<&Config::memory, MemoryLimit>("memory"),
     field<&Config::spin_us, SpinCount>("spin_us"),
-    field<&Config::reactors, Count<1, 64>>("reactors"),
 };
 
 constexpr std::array kExportFields = {

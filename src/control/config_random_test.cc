@@ -90,7 +90,6 @@ Config RandomConfig::config() {
     if (maybe()) config.metrics_listen = io::Endpoint{"127.0.0.1", 9100, {}};
     config.memory = ByteCount((32 << 20) + below(1ULL << 40));
     config.spin_us = static_cast<unsigned>(below(10'001));
-    config.reactors = static_cast<unsigned>(1 + below(64));
     for (std::uint64_t i = 0; i < below(5); ++i) config.storages.push_back(storage());
     for (std::uint64_t i = 0; i < below(5); ++i) config.exports.push_back(share());
     for (std::uint64_t i = 0; i < below(3); ++i) config.algorithms.push_back(algorithm());

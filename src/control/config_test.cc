@@ -91,7 +91,6 @@ listen = ["0.0.0.0:1", "[::1]:2", "unix:/tmp/s"]
 metrics_listen = "127.0.0.1:9100"
 memory = 1073741824
 spin_us = 20
-reactors = 4
 [[export]]
 name = "e"
 device = "./image"
@@ -129,7 +128,6 @@ nodes = ["L: /dev/sdd"]
     EXPECT_EQ(config.metrics_listen->port, 9100);
     EXPECT_EQ(to_string(config.memory), "1G");
     EXPECT_EQ(config.spin_us, 20U);
-    EXPECT_EQ(config.reactors, 4U);
     const ExportSpec& e = *config.find_export("e");
     EXPECT_EQ(e.access.size(), 2U);
     EXPECT_EQ(e.cache, io::CacheMode::buffered);
@@ -205,7 +203,7 @@ TEST(Config, a_bad_value_is_refused_with_what_to_do) {
     expect_has(refused("memory = \"1M\"\n"), "too little");
     expect_has(refused("memory = \"lots\"\n"), "is no size");
     expect_has(refused("memory = -5\n"), "out of range");
-    expect_has(refused("reactors = 0\n"), "choose 1 to 64");
+    expect_has(refused("reactors = 2\n"), "unknown key");
     expect_has(refused("run_dir = \"\"\n"), "it is empty");
     expect_has(refused("listen = [\"127.0.0.1:1\", \"127.0.0.1:1\"]\n"), "listed twice");
     refused("listen = [\"127.0.0.1:99999\"]\n");

@@ -119,8 +119,6 @@ std::vector<std::string> Daemon::warnings() const {
     if (config_.metrics_listen)
         lines.emplace_back(
             "metrics_listen is set, but this version has no metrics yet: nothing listens there");
-    if (config_.reactors > 1)
-        lines.emplace_back("reactors is above 1, but this version runs on one thread");
     return lines;
 }
 

@@ -138,12 +138,19 @@ Outcome<> serve(const DaemonOptions& options, io::uring::Reactor& reactor, Daemo
     return started;
 }
 
+/// All storages share one thread, so who wants to spin the longest decides.
+std::chrono::microseconds longest_spin(const Config& config) {
+    unsigned longest = config.spin_us;
+    for (const StorageSpec& storage : config.storages)
+        longest = std::max(longest, spin_us(storage, config));
+    return std::chrono::microseconds(longest);
+}
+
 Outcome<> run(const DaemonOptions& options) {
     TRY(auto first, io::uring::Reactor::create());
     TRY(Wishes wishes, read_wishes(options, first->world().files));
     first.reset();
-    TRY(auto reactor,
-        io::uring::Reactor::create({.spin = std::chrono::microseconds(wishes.file.spin_us)}));
+    TRY(auto reactor, io::uring::Reactor::create({.spin = longest_spin(wishes.file)}));
     if (!reactor->warning().empty()) log::warning("{}", reactor->warning());
     io::World world = reactor->world();
     TRY(const auto head, begin_incarnation(world.files, world.random, wishes.file.state_dir));
