@@ -1,10 +1,13 @@
 // Life: what a process has while it runs. Private to the implementations of the seam.
 #pragma once
 
+#include <cstdint>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "async/scope.h"
+#include "async/wait.h"
 #include "io/world.h"
 #include "sim/disk.h"
 #include "sim/files.h"
@@ -55,11 +58,13 @@ struct Life {
     List<DiskRequest, InFlightTag> disk_requests;
     Remains remains;
     std::size_t handles = 0;  // open files, streams and listeners
+    enum class End : std::uint8_t { none, stopped, gave_up };
+    End end = End::none;
     bool is_serving = false;
     bool is_stopping = false;
-    bool has_ended = false;
+    async::Event started;
     std::unique_ptr<Program> program;
-    async::Scope scope;  // last: its tasks use all of the above
+    std::optional<async::Scope> scope;  // last: its tasks use all of the above
 };
 
 }  // namespace dst::sim

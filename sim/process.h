@@ -88,9 +88,8 @@ class Process {
     [[nodiscard]] Life& life() const { return *life_; }
     [[nodiscard]] bool is_dying() const { return is_dying_; }
     void submit(Operation& operation);
-    /// Something became ready, or a timer was armed: there will be a turn.
+    /// Something became ready: there will be a turn, some microseconds from now.
     void wants_turn();
-    void timer_armed(io::TimePoint when);
     /// The host lost its power: as `kill`, but the kernel is gone, too.
     void lose_power();
 

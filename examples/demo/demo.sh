@@ -198,7 +198,7 @@ run tail -n 8 head.toml
 start_daemon head
 wait_until "the storage runs" status_has '"state":"running"'
 
-say "4. Before: all is well."
+say "4. Before: all is well. (unprotected: nbdkit can't tell the head what two of ours tell each other.)"
 run dst status --socket head/dst.sock
 
 say "5. nbdcopy copies the image in, from a slow disk, so that there is time to break something."

@@ -145,8 +145,8 @@ std::string no_such_storage(std::string_view name, const Config& config) {
     known.reserve(config.storages.size());
     for (const auto& storage : config.storages) known.push_back(storage.name);
     const std::string_view meant = closest(name, known);
-    const std::string hint = meant.empty() ? std::string("define it under [[storage]] first")
-                                           : fmt::format("did you mean '{}'?", meant);
+    const std::string hint =
+        meant.empty() ? std::string("create it first") : fmt::format("did you mean '{}'?", meant);
     return fmt::format("there is no storage '{}'; {}", name, hint);
 }
 

@@ -36,8 +36,7 @@ TEST(Check, what_is_referred_to_exists) {
     EXPECT_EQ(judged(storage("vol0", "L: /a") + share("e", "storage:vol1")),
               "dst.toml:6: export 'e': there is no storage 'vol1'; did you mean 'vol0'?");
     EXPECT_EQ(judged(storage("v", "L: storage:nowhere")),
-              "dst.toml:1: storage 'v': there is no storage 'nowhere'; define it under [[storage]] "
-              "first");
+              "dst.toml:1: storage 'v': there is no storage 'nowhere'; create it first");
     EXPECT_EQ(judged(storage("top", "L: storage:below") + storage("below", "L: /a")), "ok")
         << "in any order";
 }
@@ -126,8 +125,7 @@ TEST(Check, a_cache_is_for_paths) {
 TEST(Check, a_spec_from_a_command_is_refused_without_a_place) {
     Config config;
     config.exports.push_back(parse_export_json(R"({"name":"e","device":"storage:v"})").value());
-    EXPECT_EQ(check(config).error().text,
-              "export 'e': there is no storage 'v'; define it under [[storage]] first");
+    EXPECT_EQ(check(config).error().text, "export 'e': there is no storage 'v'; create it first");
     EXPECT_EQ(check(config).error().code, ErrorCode::not_found);
 }
 

@@ -92,6 +92,9 @@ Outcome<storage::MemberSpec> Engine::member_of(const NodeSpec& node) const {
 
 Outcome<> Engine::add_storage(const StorageSpec& spec, ByteCount replay_window) {
     CHECK(!storages_.contains(spec.name));
+    if (spec.metadata == MetadataPlace::on_nodes)
+        return refuse(ErrorCode::unsupported,
+                      "metadata = \"nodes\" is not there yet: write \"none\", or leave it out");
     storage::Settings settings{.name = spec.name,
                                .algorithm = spec.algorithm,
                                .options = spec.options,
@@ -221,7 +224,7 @@ async::Task<Outcome<>> Engine::remove_export(std::string name) {
                                    name, to_string(done.error().code)));
     }
     shown_.erase(name);
-    log::info("export {}: removed", name);
+    log::info("export {}: closed", name);
     co_return flushed;
 }
 

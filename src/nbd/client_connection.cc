@@ -63,11 +63,27 @@ void ClientConnection::take_facts(const ServerFacts& facts) {
     for (std::uint32_t at = in_flight_max; at > 0; --at) free_indices_.push_back(at - 1);
 }
 
+namespace {
+
+/// Why a connection ended, for a person; a literal.
+const char* reason_of(const Error& error) {
+    switch (error.code) {
+        case ErrorCode::cancelled:
+            return "the server ended the connection";
+        case ErrorCode::node_lost:
+            return "the connection broke";
+        default:
+            return error.what;
+    }
+}
+
+}  // namespace
+
 async::Task<std::string> ClientConnection::run() {
     running_ = true;
     scope_.spawn(send_all_frames());
     const Result<> received = co_await receive_all();
-    if (!ended_) shutdown(received ? "the server ended the connection" : received.error().what);
+    if (!ended_) shutdown(reason_of(received.error()));
     sender_.close();
     co_await scope_.join();
     running_ = false;
@@ -79,7 +95,7 @@ async::Task<std::string> ClientConnection::run() {
 
 async::Task<void> ClientConnection::send_all_frames() {
     const Result<> sent = co_await sender_.run();
-    if (!sent && !ended_) shutdown(sent.error().what);
+    if (!sent && !ended_) shutdown(reason_of(sent.error()));
 }
 
 void ClientConnection::shutdown(const char* reason) {

@@ -30,7 +30,9 @@ void Remote::become(LinkEvent event, std::string reason) {
     const auto after = next(link_, event);
     CHECK(after.has_value());
     const bool was_ready = link_ == LinkState::ready;
-    if (link_ != *after) since_ = world_.clock.wall_now();
+    // Away is away, however often it was tried since.
+    const bool flips = was_ready != (*after == LinkState::ready);
+    if (flips || link_ == LinkState::stopped) since_ = world_.clock.wall_now();
     link_ = *after;
     reason_ = std::move(reason);
     link_changes_.wake_all();
@@ -50,7 +52,8 @@ async::Task<void> Remote::keep_connected() {
         if (was_ready) backoff = kBackoffFirst;
         become(LinkEvent::broken, ended);
         // The same complaint each five seconds helps nobody.
-        if (was_ready || ended != last_logged) log::warning("{}: lost: {}", name_, ended);
+        if (was_ready || ended != last_logged)
+            log::warning("{}: {}: {}", name_, was_ready ? "lost" : "not connected", ended);
         last_logged = std::move(ended);
         arm_hold();
         // Between three and five quarters, so that many heads don't come in step.

@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "base/check.h"
 #include "base/log.h"
 #include "storage/member.h"
@@ -17,6 +19,11 @@ std::uint64_t stable_hash(std::string_view text) {
         hash *= 0x100000001b3;
     }
     return hash;
+}
+
+std::string who_waits(std::size_t requests) {
+    if (requests == 0) return {};
+    return requests == 1 ? "1 request waits for " : fmt::format("{} requests wait for ", requests);
 }
 
 std::uint64_t draw(io::Random& random) {
@@ -113,7 +120,9 @@ async::Task<Outcome<>> Storage::formed(io::TimePoint deadline) {
         if (!refusal_.empty()) co_return refuse(refusal_);
         if (stopping_ || !is_started()) co_return refuse(ErrorCode::cancelled, "it is stopped");
         for (const auto& member : members_)
-            if (member->is_hopeless()) co_return refuse(ErrorCode::not_found, member->reason());
+            if (member->is_hopeless())
+                co_return refuse(ErrorCode::not_found,
+                                 fmt::format("{}: {}", member->spec().type, member->reason()));
         if (!co_await io::wait_until(around_.world.clock, changes_, deadline) && !is_formed_)
             co_return refuse(ErrorCode::timed_out, obstacle());
     }
@@ -165,7 +174,8 @@ async::Task<Outcome<>> Storage::add_node(MemberSpec spec, io::TimePoint deadline
     if (stopping_)
         placed = refuse(ErrorCode::cancelled, fmt::format("storage {} is being stopped", name()));
     else if (!added.is_there())
-        placed = refuse(ErrorCode::not_found, added.reason());
+        placed = refuse(ErrorCode::not_found, fmt::format("node {} was not added: {}",
+                                                          added.spec().type, added.reason()));
     else
         placed = place(added);
     added.give_up();
@@ -210,6 +220,23 @@ async::Task<Result<>> Storage::execute(block::Request& request) {
     co_return co_await algorithm_->remap(request);
 }
 
+/// What the nodes will be: of no size while nobody has looked.
+std::vector<NodeStatus> Storage::stopped_nodes() const {
+    std::vector<NodeStatus> nodes;
+    for (std::size_t place = 0; place < settings_.members.size(); ++place)
+        nodes.push_back({.cookie = cookie_of(place),
+                         .type = settings_.members[place].type,
+                         .start = {},
+                         .size = {},
+                         .in_sync = true,
+                         .connected = false,
+                         .stale = {},
+                         .reason = "the storage is stopped",
+                         .since = since_,
+                         .flags = {}});
+    return nodes;
+}
+
 StorageStatus Storage::status() const {
     StorageStatus status{.name = name(),
                          .algorithm = settings_.algorithm,
@@ -223,9 +250,11 @@ StorageStatus Storage::status() const {
     for (const auto& member : members_) {
         status.nodes.push_back(member->status());
         waiting += member->requests_waiting();
+        status.since = std::max(status.since, status.nodes.back().since);
         if (lost == nullptr && !member->is_connected()) lost = member.get();
     }
     if (!is_started()) {
+        status.nodes = stopped_nodes();
         status.reason = "stopped; 'dst storage start " + name() + "' starts it";
     } else if (!is_formed_) {
         status.state = State::waiting;
@@ -236,10 +265,8 @@ StorageStatus Storage::status() const {
     } else {
         status.state = waiting > 0 ? State::holding : State::degraded;
         status.since = lost->status().since;
-        status.reason =
-            fmt::format("{}{}: {}; goes on when it is back",
-                        waiting > 0 ? fmt::format("{} requests wait for ", waiting) : "",
-                        lost->spec().type, lost->reason());
+        status.reason = fmt::format("{}{}: {}; goes on when it is back", who_waits(waiting),
+                                    lost->spec().type, lost->reason());
     }
     return status;
 }

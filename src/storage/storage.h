@@ -133,6 +133,7 @@ class Storage final : public block::Device {
     Outcome<> place(Member& member);
     [[nodiscard]] node::Cookie cookie_of(std::size_t place) const;
     [[nodiscard]] const Member* first_missing() const;
+    [[nodiscard]] std::vector<NodeStatus> stopped_nodes() const;
     void member_lost(Member& member);
     async::Task<void> report_lost(Member& member);
 

@@ -332,7 +332,7 @@ def fio_survives_restarts(lab, make, export="", kills=4):
         server.start()
         head.wait_storage("vol", "running", 15)
     job = load.wait(60)
-    check(job["write"]["total_ios"] > 100 and job["read"]["total_ios"] > 100, f"fio: {job['write']}")
+    check(job["write"]["total_ios"] > 100 and job["read"]["total_ios"] > 100, f"fio did {job}")
     lost = head.process.log_text().count("lost:")
     check(lost >= kills, f"{kills} kills, and the head saw {lost} losses")
 

@@ -14,7 +14,8 @@ import time
 import nbd
 
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), "../support"))
-from lab import Failure, Server, can_connect, check, run, wait_until  # pylint: disable=wrong-import-position
+# pylint: disable-next=wrong-import-position
+from lab import Failure, Server, can_connect, check, run, wait_until
 
 SECTOR = 512
 MIB = 1 << 20
@@ -197,7 +198,7 @@ SUCCESS, FAILED = 0, -1
 
 
 def error_of(function, *args, **keywords):
-    """The error number with which a call of the client fails (FAILED if it has none), or SUCCESS."""
+    """The error number with which the call fails (FAILED if it has none); or SUCCESS."""
     try:
         function(*args, **keywords)
     except nbd.Error as error:
@@ -245,6 +246,33 @@ def read_all(client):
     piece = min(4 * MIB, client.block_sizes()[2] or MIB)
     return b"".join(client.read(at, min(piece, client.size - at))
                     for at in range(0, client.size, piece))
+
+
+# Exports -----------------------------------------------------------------------------------------
+
+# An export of each kind: a file (direct, and through the page cache), memory, and a linear storage
+# with a local, a remote and a memory node.
+KINDS = ("direct", "buffered", "memory", "linear")
+SIZE = 40 * MIB
+# Where the nodes of the linear storage meet.
+EDGES = (13 * MIB, 28 * MIB)
+
+
+def exporter_of_each_kind(lab, **config):
+    """A daemon with these exports, all empty, and "linear-ro", the linear one read-only."""
+    far = lab.daemon("far", export=[{"name": "disk", "device": "memory:15M"}])
+    nodes = ["L: " + lab.file("front", EDGES[0]), far.remote("disk"), "L: memory:12M"]
+    storage = {"name": "vol", "algorithm": "linear", "nodes": nodes}
+    export = [
+        {"name": "direct", "device": lab.file("direct", SIZE), "description": "the first disk"},
+        {"name": "buffered", "device": lab.file("buffered", SIZE), "cache": "buffered"},
+        {"name": "memory", "device": f"memory:{SIZE}"},
+        {"name": "linear", "device": "storage:vol"},
+        {"name": "linear-ro", "device": "storage:vol", "read_only": True},
+    ]
+    daemon = lab.daemon("exporter", storage=[storage], export=export, **config)
+    daemon.wait_storage("vol")
+    return daemon
 
 
 # Heads with foreign nodes ------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""A peer written from docs/protocol.md and proto.md alone: raw sockets, nothing of ours, no library.
+"""A peer written from docs/protocol.md and proto.md alone: raw sockets, and nothing of ours.
 
 `Peer` is a client; `Frame` and the functions beside it build and read what travels, so that a test
 can spoil it. Sections in comments are those of docs/protocol.md.
@@ -149,16 +149,6 @@ class Stream:
         demand(not said, f"it says something before it closes: {said[:64].hex()}")
         return True
 
-    def is_quiet(self, seconds):
-        """True if nothing comes for so long."""
-        self.socket.settimeout(seconds)
-        try:
-            return not self.socket.recv(1, socket.MSG_PEEK) and False
-        except TimeoutError:
-            return True
-        finally:
-            self.socket.settimeout(TIMEOUT_S)
-
     def close(self):
         self.socket.close()
 
@@ -216,7 +206,7 @@ class Peer(Stream):
 
     def hello_answer(self):
         [(reply, data)] = self.option_replies(OPT_DST_HELLO)
-        demand(reply == REP_DST_HELLO and len(data) == 24, f"the answer: {reply}, {len(data)} bytes")
+        demand(reply == REP_DST_HELLO and len(data) == 24, f"the answer {reply}: {data.hex()}")
         answer = Hello(*struct.unpack(">HHQQI", data))
         self.checksums = bool(answer.flags & CHECKSUMS)
         self.structured |= self.checksums
@@ -330,7 +320,7 @@ class Peer(Stream):
 
 
 def checked(port, export, session=None, source=None):
-    """A connection in checksummed framing, in transmission; the answers are at `.answer`, `.export`."""
+    """A connection in transmission, checksummed; what HELLO and GO said is `.answer`, `.export`."""
     peer = Peer(port, source)
     peer.answer = peer.hello(export, session=session)
     demand(peer.checksums, "checksums are not granted")

@@ -194,9 +194,9 @@ def clients_that_stop_in_the_middle_hinder_nobody(lab: Lab):
     clients = []
     header = struct.pack(">IHHQQI", 0x25609513, 0, raw.WRITE, 1, 0, 1 << 20)
     for half in (header[:1], header[:27], header, header + bytes(1), header + bytes(1 << 19)):
-        for _ in range(30):
+        for _ in range(10):
             clients.append(victim.client().send(half))
-        victim.serves_others(f"30 clients that stopped after {len(half)} bytes of a write")
+        victim.serves_others(f"10 clients that stopped after {len(half)} bytes of a write")
     for half in (b"", b"\0\0", struct.pack(">I8s", 3, b"IHAVEOPT")):
         for _ in range(10):
             clients.append(RawClient(victim.port).send(half))
