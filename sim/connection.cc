@@ -76,9 +76,20 @@ void Socket::shut() {
 }
 
 void Socket::close() {
+    if (in_.readable() > 0) {
+        abort();
+        return;
+    }
     has_user = false;
     receiver = sender = nullptr;
-    if (in_.readable() > 0 && !is_broken_ && !is_gone_) {
+    shut();
+    connection_.may_be_done();
+}
+
+void Socket::abort() {
+    has_user = false;
+    receiver = sender = nullptr;
+    if (!is_broken_ && !is_gone_) {
         connection_.send_reset(connection_.direction_from(*this));
         break_now(true);
     }

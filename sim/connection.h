@@ -63,6 +63,8 @@ class Socket {
     void shut();
     /// The process has no handle any more: `shut`, or a reset if there is something to read.
     void close();
+    /// The same, with a reset.
+    void abort();
 
     SocketWaiter* receiver = nullptr;
     SocketWaiter* sender = nullptr;

@@ -102,6 +102,8 @@ bool Process::is_serving() const {
     return life_ != nullptr && life_->is_serving && !life_->is_stopping;
 }
 
+bool Process::is_stopping() const { return life_ != nullptr && life_->is_stopping; }
+
 Program* Process::program() const { return life_ == nullptr ? nullptr : life_->program.get(); }
 
 void Process::start() {
@@ -111,6 +113,7 @@ void Process::start() {
     world_.trace(name_, "starts, life {}", lives_);
     life_ = std::make_unique<Life>(*this);
     const async::RunQueue::Enter enter(life_->queue);
+    const World::Running running(world_, *this);
     in_turn_ = true;
     life_->program = main_(
         {life_->clock, world_.random(), life_->files, life_->sockets, life_->queue});
@@ -137,6 +140,7 @@ void Process::stop() {
     world_.trace(name_, "is asked to stop");
     life_->is_stopping = true;
     const async::RunQueue::Enter enter(life_->queue);
+    const World::Running running(world_, *this);
     in_turn_ = true;
     life_->scope->spawn(stop_program());
     in_turn_ = false;

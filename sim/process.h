@@ -63,6 +63,8 @@ class Process {
     [[nodiscard]] bool is_running() const { return life_ != nullptr; }
     /// Its program has started and was not asked to stop.
     [[nodiscard]] bool is_serving() const;
+    /// It was asked to stop, and has not yet.
+    [[nodiscard]] bool is_stopping() const;
     [[nodiscard]] bool is_paused() const { return is_paused_; }
     /// Why its latest life ended by itself; empty if it did not.
     [[nodiscard]] const std::string& refusal() const { return refusal_; }

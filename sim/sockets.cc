@@ -32,12 +32,20 @@ io::Address address_of(const Host& host, bool through_loopback, std::uint16_t po
     return address;
 }
 
+/// A socket that no handle was made for.
+void abandon(Process& process, Socket& socket) {
+    if (process.is_dying())
+        process.life().remains.sockets.push_back(&socket);
+    else
+        socket.close();
+}
+
 }  // namespace
 
 // Port -------------------------------------------------------------------------------------------
 
 Port::~Port() {
-    for (Socket* const socket : backlog_) socket->close();
+    for (Socket* const socket : backlog_) socket->abort();
 }
 
 // SocketStream -----------------------------------------------------------------------------------
@@ -181,10 +189,10 @@ void SocketStream::shutdown() {
 
 class AcceptOperation final : public Operation {
   public:
-    AcceptOperation(Process& process, Port& port) : Operation(process), port_(port) {}
+    AcceptOperation(Process& process, Port& port) : Operation(process), port_(&port) {}
     ~AcceptOperation() override {
-        if (is_in_flight() && port_.accepting == this) port_.accepting = nullptr;
-        if (socket_ != nullptr) process().life().remains.sockets.push_back(socket_);
+        if (port_ != nullptr && port_->accepting == this) port_->accepting = nullptr;
+        if (socket_ != nullptr) abandon(process(), *socket_);
     }
     AcceptOperation(const AcceptOperation&) = delete;
     AcceptOperation& operator=(const AcceptOperation&) = delete;
@@ -192,30 +200,31 @@ class AcceptOperation final : public Operation {
     Socket* await_resume() { return std::exchange(socket_, nullptr); }
 
     void look() {
-        socket_ = port_.pop();
+        socket_ = port_->pop();
         if (socket_ == nullptr) return;
-        port_.accepting = nullptr;
+        port_->accepting = nullptr;
         complete();
     }
+    /// The port is going.
     void cancel() {
-        port_.accepting = nullptr;
-        if (is_in_flight()) complete();
-        is_cancelled_ = true;
+        const bool has_begun = port_->accepting == this;
+        port_->accepting = nullptr;
+        port_ = nullptr;
+        if (has_begun) complete();
     }
 
   private:
     void begin() override {
-        if (is_cancelled_) {
+        if (port_ == nullptr) {
             complete();
             return;
         }
-        port_.accepting = this;
+        port_->accepting = this;
         look();
     }
 
-    Port& port_;
+    Port* port_;
     Socket* socket_ = nullptr;
-    bool is_cancelled_ = false;
 };
 
 void Port::push(Socket& socket) {
@@ -288,7 +297,7 @@ class Sockets::Connect final : public Operation, public io::Interrupt::Hook, pri
             interrupt.add(*this);
     }
     ~Connect() override {
-        if (socket_ != nullptr) process().life().remains.sockets.push_back(socket_);
+        if (socket_ != nullptr) abandon(process(), *socket_);
     }
     Connect(const Connect&) = delete;
     Connect& operator=(const Connect&) = delete;

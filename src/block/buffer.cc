@@ -77,24 +77,27 @@ Account::Account(BufferPool& pool, std::size_t guaranteed_slabs) : pool_(pool) {
 }
 
 Account::~Account() {
-    CHECK(slabs_held_ == 0);
+    CHECK(slabs_held_ == 0 && waiters_.empty());
     pool_.guaranteed_unused_ -= guaranteed_;
     std::erase(pool_.accounts_, this);
 }
 
 std::size_t Account::bytes_held() const { return slabs_held_ * kSlabBytes; }
 
-bool Account::may_take_slab() const {
-    if (pool_.free_count_ == 0) return false;
-    if (slabs_held_ < guaranteed_) return true;
+std::size_t Account::bytes_available() const { return slabs_available() * kSlabBytes; }
+
+/// The threshold: its guarantee, and then as much as would be left for the others.
+std::size_t Account::slabs_available() const {
     const std::size_t unpromised = pool_.free_count_ - pool_.guaranteed_unused_;
-    return slabs_held_ - guaranteed_ < unpromised;
+    if (slabs_held_ < guaranteed_) return guaranteed_ - slabs_held_ + unpromised / 2;
+    const std::size_t beyond = slabs_held_ - guaranteed_;
+    return beyond < unpromised ? (unpromised - beyond + 1) / 2 : 0;
 }
 
 Buffer Account::take(std::size_t size_class) {
     Slab* slab = open_[size_class].front();
     if (slab == nullptr) {
-        if (!may_take_slab()) return {};
+        if (slabs_available() == 0) return {};
         slab = pool_.free_.pop_front();
         --pool_.free_count_;
         if (slabs_held_++ < guaranteed_) --pool_.guaranteed_unused_;
@@ -125,9 +128,13 @@ void Account::give(Slab& slab, std::uint32_t index) {
         ++pool_.free_count_;
         if (--slabs_held_ < guaranteed_) ++pool_.guaranteed_unused_;
     }
-    if (pool_.waiting_ == 0) return;
-    serve_waiters();
-    if (emptied) pool_.serve_accounts();
+    BufferPool& pool = pool_;
+    if (is_retired_) {
+        if (slabs_held_ == 0) pool.delete_retired();  // this account among them
+    } else if (pool.waiting_ > 0) {
+        serve_waiters();
+    }
+    if (emptied && pool.waiting_ > 0) pool.serve_accounts();
 }
 
 void Account::serve_waiters() {
@@ -177,6 +184,22 @@ BufferPool::BufferPool(std::size_t bytes)
         free_.push_back(*slabs_.back());
     }
     free_count_ = slabs;
+}
+
+void BufferPool::retire(std::unique_ptr<Account> account) {
+    CHECK(account->waiters_.empty());
+    guaranteed_unused_ -=
+        account->guaranteed_ - std::min(account->guaranteed_, account->slabs_held_);
+    account->guaranteed_ = 0;
+    account->is_retired_ = true;
+    retired_.push_back(std::move(account));
+    delete_retired();
+    // What keeps its buffers may as well let go of them.
+    ask_to_reclaim();
+}
+
+void BufferPool::delete_retired() {
+    std::erase_if(retired_, [](const auto& account) { return account->slabs_held_ == 0; });
 }
 
 BufferPool::~BufferPool() { CHECK(free_count_ == slabs_.size()); }

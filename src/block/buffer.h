@@ -53,7 +53,8 @@ inline constexpr std::size_t kBufferMinBytes = 4096;
 inline constexpr std::size_t kSlabBytes = 1 << 20;
 inline constexpr std::size_t kSizeClasses = 9;  // 4 KiB .. 1 MiB
 
-/// One user's share of a pool. Outlives its buffers and everyone who waits.
+/// One user's share of a pool. Outlives everyone who waits, and its buffers: a replay window may
+/// keep those for longer than its user lives, so who is done with an account retires it.
 class Account {
   public:
     /// `guaranteed_slabs` are set aside for this account.
@@ -69,6 +70,8 @@ class Account {
     [[nodiscard]] async::Task<Buffer> allocate(std::size_t bytes);
 
     [[nodiscard]] std::size_t bytes_held() const;
+    /// How much more it could get now if nobody else took any.
+    [[nodiscard]] std::size_t bytes_available() const;
     [[nodiscard]] bool has_waiters() { return !waiters_.empty(); }
 
   private:
@@ -82,9 +85,10 @@ class Account {
     Buffer take(std::size_t size_class);
     void give(detail::Slab& slab, std::uint32_t index);
     void serve_waiters();
-    [[nodiscard]] bool may_take_slab() const;
+    [[nodiscard]] std::size_t slabs_available() const;
 
     BufferPool& pool_;
+    bool is_retired_ = false;
     std::size_t guaranteed_;
     std::size_t slabs_held_ = 0;
     List<detail::Slab> open_[kSizeClasses];  // slabs with a free buffer
@@ -115,12 +119,15 @@ class BufferPool {
     /// True while somebody waits for a buffer.
     [[nodiscard]] bool has_waiters() const { return waiting_ > 0; }
     void add(Reclaimable& who) { reclaimables_.push_back(who); }
+    /// Deletes `account` once its last buffer is given back. Nobody allocates from it any more.
+    void retire(std::unique_ptr<Account> account);
 
   private:
     friend class Account;
     friend class Buffer;
     void ask_to_reclaim();
     void serve_accounts();
+    void delete_retired();
 
     Pages arena_;
     std::vector<std::unique_ptr<detail::Slab>> slabs_;
@@ -131,6 +138,7 @@ class BufferPool {
     std::vector<Account*> accounts_;
     std::size_t next_account_ = 0;
     List<Reclaimable> reclaimables_;
+    std::vector<std::unique_ptr<Account>> retired_;  // last: they use all of the above
 };
 
 }  // namespace dst::block

@@ -70,7 +70,7 @@ struct Size {
 struct MemoryLimit {
     static Read<ByteCount> read(const Value& value);
     static Value write(ByteCount size) { return Value(to_string(size)); }
-    static constexpr ByteCount kMemoryMin = ByteCount(16 << 20);
+    static constexpr ByteCount kMemoryMin = ByteCount(32 << 20);
 };
 /// A size in whole sectors; an integer counts sectors, as in the tree.
 struct SectorSize {

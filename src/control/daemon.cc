@@ -111,7 +111,16 @@ async::Task<Outcome<>> Daemon::start_exports() {
     co_return Outcome<>{};
 }
 
-async::Task<void> Daemon::stop() { co_await engine_.shut_down(world_.clock.now() + kStopMax); }
+async::Task<void> Daemon::stop(async::Scope& commands) {
+    const io::TimePoint deadline = world_.clock.now() + kStopMax;
+    engine_.interrupt(false);
+    auto hurry = [this] { engine_.interrupt(true); };
+    io::Deadline<decltype(hurry)> timer(hurry);
+    timer.arm(world_.clock, world_.clock.now() + kStopMax / 2);
+    co_await commands.join();
+    timer.disarm();
+    co_await engine_.shut_down(deadline);
+}
 
 /// What an administrator should know although nothing is broken.
 std::vector<std::string> Daemon::warnings() const {

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "algorithm/registry.h"
+#include "async/scope.h"
 #include "async/wait.h"
 #include "control/config.h"
 #include "control/daemon_options.h"
@@ -28,8 +29,8 @@ class Daemon final : public Operations {
     /// Loads algorithms, makes storages (which form in the background), opens exports, listens.
     /// Refuses with the setting that is in the way. Suspends.
     async::Task<Outcome<>> start();
-    /// Ends within `kStopMax`, whatever hangs. Suspends.
-    async::Task<void> stop();
+    /// Ends within `kStopMax`, whatever hangs; `commands` are those under way. Suspends.
+    async::Task<void> stop(async::Scope& commands);
 
     static constexpr std::chrono::seconds kStopMax{8};
 

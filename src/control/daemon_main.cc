@@ -133,8 +133,7 @@ Outcome<> serve(const DaemonOptions& options, io::uring::Reactor& reactor, Daemo
         log::info("told to stop: finishing requests");
     }
     api->stop();
-    reactor.block_on(operations.join());
-    reactor.block_on(daemon.stop());
+    reactor.block_on(daemon.stop(operations));
     return started;
 }
 

@@ -223,9 +223,18 @@ async::Task<Outcome<>> Engine::remove_export(std::string name) {
                        fmt::format("export '{}' is removed, but flushing its device failed: {}",
                                    name, to_string(done.error().code)));
     }
-    shown_.erase(name);
+    pool_.retire(std::move(entry->second.account));
+    shown_.erase(entry);
     log::info("export {}: closed", name);
     co_return flushed;
+}
+
+void Engine::interrupt(bool hurry) {
+    around_.ending = true;
+    for (const auto& [name, made] : storages_) {
+        made->changes().wake_all();
+        if (hurry) made->hurry();
+    }
 }
 
 async::Task<void> Engine::shut_down(io::TimePoint deadline) {

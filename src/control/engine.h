@@ -46,6 +46,8 @@ class Engine {
     async::Task<Outcome<>> add_export(ExportSpec spec);
     async::Task<Outcome<>> remove_export(std::string name);
 
+    /// Commands that wait for nodes give up; `hurry`: those that stop a storage, too.
+    void interrupt(bool hurry);
     /// Ends everything: requests finished and flushed if that can be until `deadline`. Suspends.
     async::Task<void> shut_down(io::TimePoint deadline);
 

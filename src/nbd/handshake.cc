@@ -64,6 +64,8 @@ Result<HelloAnswer> decode_hello_answer(std::span<const std::byte> data) {
     HelloAnswer answer;
     answer.checksums = (reader.take<std::uint16_t>() & kHelloAnswerFlagChecksums) != 0;
     answer.instance = reader.take<std::uint64_t>();
+    // 0 would look like no instance known yet, and a crash of the peer would pass unseen.
+    if (answer.instance == 0) return fail(ErrorCode::corrupt, "answer to hello: instance");
     answer.identity = reader.take<std::uint64_t>();
     answer.requests_max = reader.take<std::uint32_t>();
     if (answer.requests_max == 0) return fail(ErrorCode::corrupt, "answer to hello: no requests");
@@ -71,7 +73,7 @@ Result<HelloAnswer> decode_hello_answer(std::span<const std::byte> data) {
 }
 
 void put_hello_answer(Outbox& to, const HelloAnswer& answer) {
-    CHECK(answer.requests_max != 0);
+    CHECK(answer.requests_max != 0 && answer.instance != 0);
     to.put(kHelloVersion).put(answer.checksums ? kHelloAnswerFlagChecksums : std::uint16_t{0});
     to.put(answer.instance).put(answer.identity).put(answer.requests_max);
 }

@@ -151,14 +151,54 @@ void ServerSession::Slot::reply_data(std::uint64_t offset, std::span<std::byte> 
     send_slices();
 }
 
-/// A read that is longer than a buffer: piece by piece, each sent before the next is read. In
-/// simple replies an error behind the first piece can't be told any more: the connection ends, as
-/// proto.md demands.
+/// Memory for all pieces of a long read, if it can be had without waiting.
+bool ServerSession::gather_pieces(Slot& slot) {
+    std::uint64_t left = to_bytes(slot.request.range.count).value();
+    while (left > 0) {
+        const std::uint64_t piece = std::min<std::uint64_t>(left, block::kPayloadMaxBytes);
+        slot.pieces.push_back(served_->account().try_allocate(piece));
+        if (!slot.pieces.back()) {
+            slot.pieces.clear();
+            return false;
+        }
+        left -= piece;
+    }
+    return true;
+}
+
+/// A long read in a simple reply: all of it is read before its header says that it went well.
+async::Task<void> ServerSession::serve_whole_read(Slot& slot) {
+    const SectorRange whole = slot.request.range;
+    SectorIndex at = whole.first;
+    slot.slices.assign(1, io::Slice(slot.head.data(), frame_size<SimpleReplyHeader>(false)));
+    for (block::Buffer& piece : slot.pieces) {
+        const SectorCount most = sectors_floor(ByteCount(block::kPayloadMaxBytes));
+        slot.request.range = {at, std::min(most, whole.end() - at)};
+        slot.request.data = piece.bytes().first(to_bytes(slot.request.range.count).value());
+        if (const Result<> done = co_await served_->device().execute(slot.request); !done) {
+            reply_error(slot, done.error());
+            co_return;
+        }
+        slot.slices.emplace_back(slot.request.data);
+        at = slot.request.range.end();
+    }
+    encode_frame(std::span(slot.head).first(frame_size<SimpleReplyHeader>(false)),
+                 SimpleReplyHeader{.cookie = slot.cookie}, false);
+    slot.send_slices();
+}
+
+/// A read that is longer than a buffer: piece by piece, each sent before the next is read. In a
+/// simple reply an error behind the first piece can't be told any more, and proto.md demands that
+/// the connection ends; so there it is done only where memory is too short for the whole.
 async::Task<void> ServerSession::serve_long_read(Slot& slot) {
     const SectorRange whole = slot.request.range;
     const SectorCount step = sectors_floor(ByteCount(block::kPayloadMaxBytes));
     if (slot.dont_fragment) {
         reply_error(slot, {ErrorCode::overflow, "too long to go in one chunk"});
+        co_return;
+    }
+    if (!negotiated_.structured_replies && gather_pieces(slot)) {
+        co_await serve_whole_read(slot);
         co_return;
     }
     slot.part_of_long_read = true;
@@ -241,7 +281,11 @@ void ServerSession::reply_block_status(Slot& slot, std::span<const block::Extent
 }
 
 void ServerSession::pong(std::uint64_t cookie) {
-    if (pong_->busy) return;
+    if (pong_->busy) {
+        pong_->owed.push_back(cookie);
+        if (pong_->owed.size() > Pong::kOwedMax) close("more pings than the client reads answers");
+        return;
+    }
     std::size_t size = frame_size<SimpleReplyHeader>(false);
     if (negotiated_.structured_replies) {
         size = frame_size<ChunkHeader>(negotiated_.checksums);
@@ -253,7 +297,7 @@ void ServerSession::pong(std::uint64_t cookie) {
         encode_frame(std::span(pong_->bytes).first(size), SimpleReplyHeader{.cookie = cookie},
                      false);
     }
-    pong_->send(sender_, size);
+    pong_->send(size);
 }
 
 }  // namespace dst::nbd

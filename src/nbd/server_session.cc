@@ -181,6 +181,8 @@ async::Task<Result<>> ServerSession::next_request() {
            decode_frame<RequestHeader>(incoming_.readable().first(front), negotiated_.checksums));
     incoming_.consume(front);
     const Verdict verdict = validate(frame.header, limits_);
+    if (verdict.payload_bytes == 0 && frame.payload_crc != 0)
+        co_return fail(ErrorCode::corrupt, "checksum of a payload that is not there");
     switch (verdict.action) {
         case Verdict::Action::execute:
             break;
@@ -216,7 +218,8 @@ async::Task<Result<>> ServerSession::dispatch(const Verdict& verdict, std::uint3
                 requests_scope_.spawn(serve_long_read(slot));
                 break;
             }
-            slot.buffer = co_await served_->account().allocate(asked.length.value());
+            slot.buffer = co_await allocate(asked.length.value());
+            slot.counts_as_held = true;
             slot.request.data = slot.buffer.bytes().first(asked.length.value());
             requests_scope_.spawn(serve(slot));
             break;
@@ -239,7 +242,8 @@ async::Task<Result<>> ServerSession::receive_write(const ValidRequest& asked,
         co_return co_await receive_long_write(asked);
     Slot& slot = *co_await free_slot();
     slot.take(asked);
-    slot.buffer = co_await served_->account().allocate(asked.length.value());
+    slot.buffer = co_await allocate(asked.length.value());
+    slot.counts_as_held = true;
     slot.request.data = slot.buffer.bytes().first(asked.length.value());
     slot.request.buffer = &slot.buffer;
     if (incoming_.size() >= asked.length.value()) {
@@ -314,7 +318,19 @@ async::Task<ServerSession::Slot*> ServerSession::free_slot() {
     co_return slot;
 }
 
+/// Payload memory. A session may hold as much as would be left for the others of its export, so a
+/// client that doesn't read its replies hinders itself first.
+async::Task<block::Buffer> ServerSession::allocate(std::uint64_t bytes) {
+    block::Account& account = served_->account();
+    while (bytes_held_ > 0 && bytes_held_ + bytes > account.bytes_available())
+        co_await slot_freed_.wait();
+    block::Buffer buffer = co_await account.allocate(bytes);
+    bytes_held_ += buffer.bytes().size();
+    co_return buffer;
+}
+
 void ServerSession::release(Slot& slot) {
+    if (slot.counts_as_held) bytes_held_ -= slot.buffer.bytes().size();
     slot.clear();
     free_slots_.push_back(&slot);
     slot_freed_.wake_one();

@@ -94,8 +94,11 @@ class ServerSession {
     async::Task<Result<>> receive_write(const ValidRequest& asked, std::uint32_t payload_crc);
     async::Task<Result<>> receive_long_write(const ValidRequest& asked);
     async::Task<Slot*> free_slot();
+    async::Task<block::Buffer> allocate(std::uint64_t bytes);
     async::Task<void> serve(Slot& slot);
     async::Task<void> serve_long_read(Slot& slot);
+    async::Task<void> serve_whole_read(Slot& slot);
+    bool gather_pieces(Slot& slot);
     async::Task<void> serve_block_status(Slot& slot);
     async::Task<void> serve_piece(std::shared_ptr<LongWrite> all, block::Request request,
                                   block::Buffer buffer);
@@ -128,6 +131,7 @@ class ServerSession {
     std::vector<std::unique_ptr<Slot>> slots_;
     std::vector<Slot*> free_slots_;
     async::WaitQueue slot_freed_;
+    std::size_t bytes_held_ = 0;  // of payload, by requests in flight
     std::unique_ptr<Pong> pong_;
     std::unique_ptr<io::Timer> stall_timer_;
     FrameSender sender_;

@@ -21,9 +21,11 @@ struct ServerSession::Slot final : OutgoingFrame {
     bool dont_fragment = false;
     bool one_extent = false;
     bool part_of_long_read = false;
+    bool counts_as_held = false;  // `buffer`, in the session's share
     block::Request request;
     block::Buffer buffer;
-    block::Buffer more;  // block status: the encoded answer
+    block::Buffer more;                 // block status: the encoded answer
+    std::vector<block::Buffer> pieces;  // a long read that is answered as a whole
 
     /// Header of the first chunk, with an offset or a short body behind it.
     std::array<std::byte, data_front_size(true)> head{};
@@ -40,7 +42,8 @@ struct ServerSession::Slot final : OutgoingFrame {
         buffer = {};
         more = {};
         request = {};
-        part_of_long_read = false;
+        part_of_long_read = counts_as_held = false;
+        pieces.clear();
     }
     void send_head(std::size_t bytes) {
         two_slices[0] = io::Slice(head.data(), bytes);
@@ -73,23 +76,34 @@ struct ServerSession::Slot final : OutgoingFrame {
     }
 };
 
-/// The answer to a ping: there is one, so a client that pings faster than it reads gets fewer.
+/// Answers to pings: one frame, used again for each that is owed.
 struct ServerSession::Pong final : OutgoingFrame {
-    explicit Pong(ServerSession&) {}
+    /// More unanswered pings than this end the connection (docs/protocol.md).
+    static constexpr std::size_t kOwedMax = 256;
 
+    explicit Pong(ServerSession& owner) : session(owner) {}
+
+    ServerSession& session;
     std::array<std::byte, frame_size<ChunkHeader>(true)> bytes{};
     io::Slice slice;
     bool busy = false;
+    std::vector<std::uint64_t> owed;  // cookies, the oldest first
 
-    void send(FrameSender& sender, std::size_t size) {
+    void send(std::size_t size) {
         busy = true;
         slice = io::Slice(bytes.data(), size);
         set_slices(std::span(&slice, 1));
-        sender.push(*this);
+        session.sender_.push(*this);
     }
 
   private:
-    void frame_done(bool) override { busy = false; }
+    void frame_done(bool sent) override {
+        busy = false;
+        if (!sent || owed.empty()) return;
+        const std::uint64_t cookie = owed.front();
+        owed.erase(owed.begin());
+        session.pong(cookie);
+    }
 };
 
 }  // namespace dst::nbd

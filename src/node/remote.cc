@@ -53,14 +53,12 @@ void Remote::start(Observer* observer) {
 
 async::Task<void> Remote::stop(io::TimePoint deadline) {
     // What was answered is made durable, if the peer is there or comes back in time.
-    while (link_ != LinkState::ready && !window_.empty() && world_.clock.now() < deadline)
+    is_ending_ = true;
+    while (link_ != LinkState::ready && !window_.empty() && !stopping_ &&
+           world_.clock.now() < deadline)
         co_await io::wait_until(world_.clock, link_changes_, deadline);
-    if (link_ == LinkState::ready && !window_.empty()) {
-        auto late = [this] {
-            stopping_ = true;
-            if (connection_) connection_->shutdown("stopped before all was flushed");
-            fail_waiting();
-        };
+    if (link_ == LinkState::ready && !window_.empty() && !stopping_) {
+        auto late = [this] { abandon(); };
         io::Deadline<decltype(late)> timer(late);
         timer.arm(world_.clock, deadline);
         (void)co_await flush();  // the window is dropped either way; the log has said why
@@ -89,6 +87,18 @@ async::Task<void> Remote::stop(io::TimePoint deadline) {
         log::warning("{}: stopped with {} bytes of changes that may not be durable there", name_,
                      window_bytes_);
     while (Change* const change = window_.front()) leave_window(*change);
+}
+
+void Remote::hurry() {
+    if (is_ending_) abandon();
+}
+
+/// What is not durable by now may never be.
+void Remote::abandon() {
+    stopping_ = true;
+    if (connection_) connection_->shutdown("stopped before all was flushed");
+    fail_waiting();
+    link_changes_.wake_all();
 }
 
 void Remote::fail_waiting() {

@@ -88,6 +88,9 @@ class Remote final : public block::Device, public block::Reclaimable {
     /// window: what waits fails with `cancelled`. Suspends.
     async::Task<void> stop(io::TimePoint deadline);
 
+    /// A stop under way gives up what it still waits for.
+    void hurry();
+
     /// Of no size before the first connection.
     [[nodiscard]] block::Geometry geometry() const override { return geometry_; }
     async::Task<Result<>> execute(block::Request& request) override;
@@ -145,6 +148,7 @@ class Remote final : public block::Device, public block::Reclaimable {
     Outcome<> accept_server();
     void take_back_calls();
     void fail_waiting();
+    void abandon();
     void become(LinkEvent event, std::string reason);
 
     io::World& world_;
@@ -160,7 +164,8 @@ class Remote final : public block::Device, public block::Reclaimable {
     LinkState link_ = LinkState::stopped;
     std::string reason_ = "not started";
     io::WallTime since_;
-    bool stopping_ = false;
+    bool is_ending_ = false;  // a stop has begun: what can be flushed is flushed
+    bool stopping_ = false;   // nothing is sent any more
     io::Interrupt stop_connecting_;
     async::WaitQueue link_changes_;
     std::unique_ptr<nbd::ClientConnection> connection_;

@@ -15,6 +15,9 @@ class Storage::Member final : private node::Observer {
     /// Stops trying; `open` returns soon.
     void give_up();
     async::Task<void> close(io::TimePoint deadline);
+    void hurry() {
+        if (remote_) remote_->hurry();
+    }
 
     /// There is a device, and it has a size.
     [[nodiscard]] bool is_there() const;

@@ -119,6 +119,7 @@ async::Task<Outcome<>> Storage::formed(io::TimePoint deadline) {
     while (!is_formed_) {
         if (!refusal_.empty()) co_return refuse(refusal_);
         if (stopping_ || !is_started()) co_return refuse(ErrorCode::cancelled, "it is stopped");
+        if (around_.ending) co_return refuse(ErrorCode::shutting_down, "the daemon is stopping");
         for (const auto& member : members_)
             if (member->is_hopeless())
                 co_return refuse(ErrorCode::not_found,
@@ -159,6 +160,11 @@ async::Task<void> Storage::stop(io::TimePoint deadline) {
     changes_.wake_all();
 }
 
+void Storage::hurry() {
+    if (!stopping_) return;
+    for (auto& member : members_) member->hurry();
+}
+
 async::Task<Outcome<>> Storage::add_node(MemberSpec spec, io::TimePoint deadline) {
     if (!is_formed_)
         co_return refuse(ErrorCode::busy,
@@ -167,11 +173,11 @@ async::Task<Outcome<>> Storage::add_node(MemberSpec spec, io::TimePoint deadline
     Member& added = *member;
     async::Scope opening;
     opening.spawn(added.open());
-    while (!added.is_there() && !added.is_hopeless() && !stopping_) {
+    while (!added.is_there() && !added.is_hopeless() && !stopping_ && !around_.ending) {
         if (!co_await io::wait_until(around_.world.clock, changes_, deadline)) break;
     }
     Outcome<> placed;
-    if (stopping_)
+    if (stopping_ || around_.ending)
         placed = refuse(ErrorCode::cancelled, fmt::format("storage {} is being stopped", name()));
     else if (!added.is_there())
         placed = refuse(ErrorCode::not_found, fmt::format("node {} was not added: {}",

@@ -91,6 +91,8 @@ struct Surroundings {
     block::Account& connections;
     algorithm::Registry& registry;
     node::HeadIdentity head;
+    /// The daemon is told to stop: whoever waits for nodes gives up.
+    bool ending = false;
 };
 
 class Storage final : public block::Device {
@@ -107,6 +109,8 @@ class Storage final : public block::Device {
     /// Stops: flushes what can be until `deadline`; requests that wait fail. Nobody may send any
     /// more. Suspends. `start` may follow.
     async::Task<void> stop(io::TimePoint deadline);
+    /// A stop under way gives up what it still waits for.
+    void hurry();
     /// Opens one more node and places it; requests go on meanwhile. On refusal nothing has changed.
     /// Suspends.
     async::Task<Outcome<>> add_node(MemberSpec spec, io::TimePoint deadline);

@@ -163,7 +163,7 @@ def qemu_img_converts_compares_and_checks_raw_and_qcow2(lab):
         check(shown["virtual-size"] == SIZE, f"{kind}: qemu-img info: {shown}")
         json.loads(tool("qemu-img", "map", "--output=json", "-f", "raw", uri))
         with Client(uri) as client:
-            client.write(0, client.read(0, 512)[::-1])
+            client.write(0, bytes(255 - byte for byte in client.read(0, 512)))
         differs = run(["qemu-img", "compare", "-f", "raw", "-F", "raw", raw, uri])
         check(differs.code == 1, f"{kind}: qemu-img compare sees no difference: {differs}")
 

@@ -104,6 +104,33 @@ def enomem_of_the_far_disk_arrives_as_enomem_and_is_not_tried_again(lab):
     each_error_arrives(lab, errno.ENOMEM)
 
 
+def an_error_amid_a_long_request_arrives(lab, structured):
+    """Longer than a buffer, which is 1 MiB: what went well in front of the error is on its way."""
+    head = running_head_of(lab, lab.nbdkit("good", "memory", str(SIZE)),
+                           failing_nbdkit(lab, "bad", "EIO"))
+    with Client(head.uri("vol"), structured=structured) as client:
+        data = lab.random.randbytes(4 * MIB)
+        client.write(SIZE - 2 * MIB, data)
+        for operation, call in (("pwrite", lambda: client.write(SIZE - 2 * MIB, data)),
+                                ("pread", lambda: client.read(SIZE - 2 * MIB, 4 * MIB))):
+            trigger = touch(f"{lab.path('bad')}.{operation}")
+            check_fails(errno.EIO, f"{operation} of 4 MiB, of which the last 2 fail", call)
+            os.unlink(trigger)
+            call()
+        check_same(client.read(SIZE - 2 * MIB, 4 * MIB), data, "once the error is gone")
+
+
+@test
+def an_error_amid_a_long_request_arrives_in_structured_replies(lab):
+    an_error_amid_a_long_request_arrives(lab, structured=True)
+
+
+@test
+def an_error_amid_a_long_request_arrives_in_simple_replies(lab):
+    """As of the kernel's client, which reads more than 1 MiB at a time."""
+    an_error_amid_a_long_request_arrives(lab, structured=False)
+
+
 @test
 def errors_pass_through_two_heads(lab):
     near = running_head_of(lab, failing_nbdkit(lab, "bad", "ENOSPC"), name="near")

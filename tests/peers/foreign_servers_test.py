@@ -108,6 +108,28 @@ def a_size_that_is_no_whole_sector_is_rounded_down(lab):
 
 
 @test
+def disks_of_terabytes_are_joined(lab):
+    tera = 1 << 40
+    head = running_head_of(lab, lab.nbdkit("left", "memory", "5T"),
+                           lab.nbdkit("right", "memory", "5T"))
+    check(head.storage("vol")["size"] == 10 * tera // 512, f"size {head.storage('vol')['size']}")
+    with Client(head.uri("vol")) as client:
+        data = lab.random.randbytes(MIB)
+        for at in (0, (4 << 30) - MIB // 2, 5 * tera - MIB // 2, 10 * tera - MIB):
+            client.write(at, data)
+            check_same(client.read(at, MIB), data, f"at {at}")
+        # The longest ranges that fit a request, across the edge.
+        start, length = 5 * tera - (2 << 30), (1 << 32) - 4096
+        found = client.extents(start, length)
+        check([kind for _, kind in found] == [3, 0, 3], f"extents {found}")
+        client.zero(start, length)
+        client.trim(start, length)
+        check_same(client.read(5 * tera - MIB // 2, MIB), bytes(MIB), "zeroed")
+        check_same(client.read(10 * tera - MIB, MIB), data, "not zeroed")
+        check_fails(errno.ENOSPC, "behind the end", client.write, 10 * tera, bytes(512))
+
+
+@test
 def holes_stay_holes_through_the_head(lab):
     paths = [lab.file("a.disk", HALF), lab.file("b.disk", HALF)]
     head = running_head_of(lab, *(lab.nbdkit(f"nbdkit{i}", "file", path)

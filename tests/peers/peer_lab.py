@@ -15,7 +15,7 @@ import nbd
 
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), "../support"))
 # pylint: disable-next=wrong-import-position
-from lab import Failure, Server, can_connect, check, run, wait_until
+from lab import Failure, Server, check, run, wait_until
 
 SECTOR = 512
 MIB = 1 << 20
@@ -308,26 +308,17 @@ def wait_for_reason(head, words, state):
 # Foreign servers ---------------------------------------------------------------------------------
 
 class NbdServer(Server):
-    """nbd-server. It turns itself into a daemon with a process for each client, so it lives in a
-    namespace of processes that is killed as one."""
-
-    _ALONE = ["unshare", "--fork", "--pid", "--kill-child", "sh", "-c",
-              'nbd-server -C "$1" -p "$1.pid" && exec sleep infinity', "sh"]
+    """nbd-server with the `options` that one wants: lines of the export's section."""
 
     def __init__(self, lab, name, file, export, options=""):
-        """`options`: lines of the export's section in its configuration."""
         port = lab.port()
         config = lab.path(name + ".conf")
         with open(config, "w", encoding="ascii") as out:
             out.write(f"[generic]\nport = {port}\nlistenaddr = 127.0.0.1\nallowlist = true\n"
                       f"[{export}]\nexportname = {file}\n{options}")
-        super().__init__(name, [*self._ALONE, config], lab.path(name + ".log"), port,
-                         takes_socket=False)
+        super().__init__(name, ["nbd-server", "-C", config, "-p", config + ".pid"],
+                         lab.path(name + ".log"), port, takes_socket=False)
         lab.enter(self)
-
-    def kill(self):
-        super().kill()
-        wait_until(f"{self.name} is gone", lambda: not can_connect(self.port))
 
 
 def nbdkit(*options, params=()):

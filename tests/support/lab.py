@@ -7,7 +7,8 @@
 
     @test
     def a_killed_exporter_fails_no_request(lab: Lab):
-        exporter = lab.daemon("exporter", export=[{"name": "disk", "device": lab.file("disk", "64M")}])
+        disk = lab.file("disk", "64M")
+        exporter = lab.daemon("exporter", export=[{"name": "disk", "device": disk}])
         head = lab.daemon("head", storage=[{"name": "vol", "algorithm": "linear",
                                             "nodes": [exporter.remote("disk")]}],
                           export=[{"name": "vol", "device": "storage:vol"}])
@@ -19,8 +20,8 @@
     main()
 
 Each test gets a Lab: a folder, ports, a seed, and every process that it started; whatever happens,
-all of them are gone afterwards. The runner prints a line per test; when one fails it prints the logs
-of all its processes, and keeps the folder.
+all of them are gone afterwards. The runner prints a line per test; when one fails it prints the
+logs of all its processes, and keeps the folder.
 
     x_test.py [-k WORD] [--seed N] [--keep]
 """
@@ -43,9 +44,9 @@ from lab_process import (Failure, Outcome, Ports, Process, ReadyPipe, can_connec
                          wait_until)
 from lab_servers import Server
 
-__all__ = ["DST", "BUILD", "SOURCE", "Daemon", "Failure", "Fio", "Lab", "LossyExporter", "Outcome", "Process",
-           "ReadyPipe", "Server", "Tally", "can_connect", "check", "dst", "main", "run", "test", "to_toml",
-           "wait_until"]
+__all__ = ["DST", "BUILD", "SOURCE", "Daemon", "Failure", "Fio", "Lab", "LossyExporter", "Outcome",
+           "Process", "ReadyPipe", "Server", "Tally", "can_connect", "check", "dst", "main", "run",
+           "test", "to_toml", "wait_until"]
 
 SOURCE = os.environ.get("DST_SOURCE",
                         os.path.abspath(os.path.join(os.path.dirname(__file__), "../..")))

@@ -14,7 +14,7 @@ def dst(*args, timeout=60.0):
 
 
 def to_toml(config):
-    """A dict as TOML: plain values first, then a [[name]] table for each dict in a list of dicts."""
+    """A dict as TOML: plain values first, then a [[name]] table for each dict of a list."""
     lines = [f"{key} = {_value(value)}" for key, value in config.items() if not _is_tables(value)]
     for key, tables in config.items():
         for table in tables if _is_tables(tables) else []:

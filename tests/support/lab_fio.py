@@ -6,7 +6,8 @@ import os
 from lab_process import Process, check
 
 WRITE_AND_VERIFY = {"rw": "randwrite", "bs": "4k", "iodepth": 16, "verify": "crc32c",
-                    "verify_fatal": 1, "do_verify": 1}
+                    "verify_fatal": 1, "do_verify": 1,
+                    "thread": 1}  # else its job is a process of its own, which outlives it
 
 
 
@@ -28,8 +29,9 @@ class Fio:
         options = {"ioengine": "nbd", "uri": uri, "randseed": seed, "name": name,
                    "verify_state_save": 0, "output-format": "json",
                    "output": self._output} | options
-        self.process = Process(name, [*argv_prefix, "fio", *(f"--{k}={v}" for k, v in options.items())],
-                               f"{folder}/{name}.log", cwd=folder)
+        words = (f"--{key}={value}" for key, value in options.items())
+        self.process = Process(name, [*argv_prefix, "fio", *words], f"{folder}/{name}.log",
+                               cwd=folder)
 
     def __enter__(self):
         return self

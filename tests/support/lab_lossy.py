@@ -1,4 +1,4 @@
-"""The exporter that loses its unflushed writes when it is killed (tests/tools/lossy_exporter.cc)."""
+"""The exporter that loses its unflushed writes when it is killed: tests/tools/lossy_exporter.cc."""
 
 import collections
 import os
@@ -15,10 +15,13 @@ Tally = collections.namedtuple(
 
 
 class LossyExporter:
-    """May be killed and started again on the same file and port; each kill is a power cut."""
+    """May be killed and started again on the same file and port; each kill is a power cut.
+
+    `instance`: a lie, to be the same instance after each of them; 0 for the truth.
+    """
 
     def __init__(self, name, folder, port, file, export, latency_us=0, host="127.0.0.1",
-                 argv_prefix=()):
+                 argv_prefix=(), instance=0):
         self.name = name
         self.host = host
         self.port = port
@@ -30,7 +33,7 @@ class LossyExporter:
         self._argv = [*argv_prefix, os.path.join(BUILD, "lossy_exporter"),
                       "--listen", f"{host}:{port}", "--file", file, "--name", export,
                       "--tally", self._tally_path, "--trace", self._trace_path,
-                      "--latency-us", latency_us]
+                      "--latency-us", latency_us, "--instance", instance]
 
     def __enter__(self):
         return self

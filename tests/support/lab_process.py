@@ -57,8 +57,12 @@ def _die_with_parent():
 
 def run(argv, timeout=60.0, **keywords):
     """Runs a program to its end: Outcome(code, stdout, stderr), both as text."""
-    done = subprocess.run([str(arg) for arg in argv], text=True, capture_output=True,
-                          timeout=timeout, preexec_fn=_die_with_parent, **keywords)
+    argv = [str(arg) for arg in argv]
+    try:
+        done = subprocess.run(argv, text=True, capture_output=True, timeout=timeout,
+                              preexec_fn=_die_with_parent, **keywords)
+    except subprocess.TimeoutExpired:
+        raise Failure(f"waited {timeout:g} s in vain until '{' '.join(argv)}' ended") from None
     return Outcome(done.returncode, done.stdout, done.stderr)
 
 
@@ -95,7 +99,8 @@ class Process:
         try:
             return self._popen.wait(timeout)
         except subprocess.TimeoutExpired:
-            raise Failure(f"waited {timeout:g} s in vain until {self.name} (pid {self.pid}) ended")
+            raise Failure(f"waited {timeout:g} s in vain until {self.name} (pid {self.pid}) "
+                          f"ended") from None
 
     def kill(self):
         """SIGKILL; returns when it is gone, its sockets too."""
@@ -110,7 +115,8 @@ class Process:
     def pause(self):
         """SIGSTOP; returns when none of its threads runs any more."""
         self._popen.send_signal(signal.SIGSTOP)
-        wait_until(f"{self.name} has stopped", lambda: all(s in "TZ" for s in self._thread_states()))
+        wait_until(f"{self.name} has stopped",
+                   lambda: all(state in "TZ" for state in self._thread_states()))
 
     def resume(self):
         """SIGCONT."""

@@ -1,4 +1,4 @@
-"""An NBD client that sends whatever it is told to, however wrong (doc/proto.md of the NBD project)."""
+"""An NBD client that sends whatever it is told to, however wrong (proto.md of the NBD project)."""
 
 import collections
 import errno

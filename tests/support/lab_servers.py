@@ -12,8 +12,8 @@ from lab_process import Process, can_connect, check, wait_until
 _SOCKET_ACTIVATION = ["sh", "-c", 'LISTEN_PID=$$ LISTEN_FDS=1 exec "$@" 3<&0 0</dev/null', "sh"]
 # For a program that insists on going to the background: it and its children are alone in a process
 # namespace, and gone with it.
-_PEN = ["unshare", "--pid", "--fork", "--kill-child=KILL", "sh", "-c", '"$@" && exec sleep infinity',
-        "sh"]
+_PEN = ["unshare", "--pid", "--fork", "--kill-child=KILL",
+        "sh", "-c", '"$@" && exec sleep infinity', "sh"]
 
 
 class Server:

@@ -1,6 +1,6 @@
 #!/usr/bin/python3
-"""Bad input from the network: whatever one client does, the daemon lives, serves others at once, and
-holds on to nothing of it."""
+"""Bad input from the network: whatever one client does, the daemon lives, serves others at once,
+and holds on to nothing of it."""
 
 import contextlib
 import os

@@ -63,9 +63,11 @@ def bad_configurations_are_refused_with_their_line(lab: Lab):
             ("an unknown key", "@\nmemroy = \"64M\"\n", ["bad.toml:4", "memroy", "memory"]),
             ("an unknown table", "@\n[[exports]]\nname = \"a\"\n", ["bad.toml:4", "exports"]),
             ("an unknown key of an export",
-             f'@\n[[export]]\nname = "a"\ndevice = "{disk}"\nacess = []\n', ["bad.toml:7", "acess"]),
+             f'@\n[[export]]\nname = "a"\ndevice = "{disk}"\nacess = []\n',
+             ["bad.toml:7", "acess"]),
             ("an unknown key of a storage",
-             f'@\n[[storage]]\nname = "a"\nalgorithm = "linear"\nnodes = ["L: {disk}"]\nresink = 1\n',
+             f'@\n[[storage]]\nname = "a"\nalgorithm = "linear"\nnodes = ["L: {disk}"]\n'
+             'resink = 1\n',
              ["bad.toml:8", "resink"]),
             ("a wrong type", "@\nmemory = true\n", ["bad.toml:4", "memory"]),
             ("a wrong type in a list", "@\n[[storage]]\nname = \"a\"\nalgorithm = \"linear\"\n"

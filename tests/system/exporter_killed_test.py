@@ -10,7 +10,7 @@ import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), "../support"))
 from lab import Lab, check, main, test, wait_until
-from lab_load import kill_under_load
+from lab_load import fault_under_load
 from lab_net import is_connected, unread_bytes
 
 KILLS = 20
@@ -59,8 +59,8 @@ def requests_in_flight_at_20_kills_of_the_exporter_are_all_answered(lab: Lab):
             head.wait_connected("vol", exporter.remote("disk"))
         return proof and how.__name__
 
-    kills = kill_under_load(lab, head.uri("vol"), area=32 << 20, areas=2, kills=KILLS,
-                            kill_once=kill_once)
+    kills = fault_under_load(lab, head.uri("vol"), area=32 << 20, areas=2, times=KILLS,
+                            fault=kill_once)
     lab.say(f"proofs: {kills.count('requests_are_unread')} frozen with unread requests, "
             f"{kills.count('requests_wait_now')} running with requests that waited afterwards")
     head.stop()

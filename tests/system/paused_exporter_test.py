@@ -11,7 +11,7 @@ import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), "../support"))
 from lab import Failure, Lab, check, main, test, wait_until
-from lab_load import kill_under_load
+from lab_load import fault_under_load
 from lab_net import connections
 
 NOTICED_MAX_S = 6.0  # a ping after 1 s of silence, lost after 3 s of it
@@ -64,7 +64,7 @@ def a_paused_exporter_is_noticed_and_displaced_and_writes_no_ghosts(lab: Lab):
         head.wait_connected("vol", exporter.remote())
         return True
 
-    kill_under_load(lab, head.uri("vol"), area=32 << 20, areas=2, kills=5, kill_once=pause_once)
+    fault_under_load(lab, head.uri("vol"), area=32 << 20, areas=2, times=5, fault=pause_once)
     sessions = exporter.check_sessions()
     lab.say(f"noticed after {', '.join(f'{t:.1f}' for t in times)} s; {sessions} sessions")
     check(sessions == 6, f"5 pauses made {sessions - 1} new sessions: {exporter.trace()}")
@@ -81,7 +81,7 @@ def a_short_pause_breaks_nothing(lab: Lab):
         exporter.resume()
         return True
 
-    kill_under_load(lab, head.uri("vol"), area=32 << 20, areas=2, kills=5, kill_once=pause_once)
+    fault_under_load(lab, head.uri("vol"), area=32 << 20, areas=2, times=5, fault=pause_once)
     check(exporter.check_sessions() == 1, f"it was displaced: {exporter.trace()}")
 
 

@@ -4,12 +4,13 @@
 The exporter is the product's, over a file with a volatile cache (tests/tools/lossy_exporter.cc).
 """
 
+import errno
 import os
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), "../support"))
-from lab import Lab, check, main, run, test
-from lab_load import kill_under_load
+from lab import Lab, check, main, run, test, wait_until
+from lab_load import fault_under_load
 
 KILLS = 20
 
@@ -43,8 +44,8 @@ def twenty_power_cuts_under_load_lose_nothing(lab: Lab):
         return tally if counts else None
 
     # Without a flush, with one now and then, and with one often; and in the end some overwrites.
-    kills = kill_under_load(lab, head.uri("vol"), area=16 << 20, areas=2, kills=KILLS,
-                            kill_once=kill_once,
+    kills = fault_under_load(lab, head.uri("vol"), area=16 << 20, areas=2, times=KILLS,
+                            fault=kill_once,
                             fio_options=[{}, {"fsync": 500}, {"fsync": 50}])
     with_loss = [tally.unflushed_bytes for tally in kills if tally.unflushed_bytes > 0]
     lab.say(f"{len(with_loss)} cuts lost {sum(with_loss) >> 10} KiB, with "
@@ -59,8 +60,22 @@ def twenty_power_cuts_under_load_lose_nothing(lab: Lab):
 
 
 @test
+def a_power_cut_that_is_hidden_from_the_head_is_seen_by_the_verify(lab: Lab):
+    """The teeth of the test above: the exporter lies, so the head has no reason to replay."""
+    exporter = lab.lossy_exporter("exporter", lab.file("disk", "32M"), "disk", instance=4711)
+    head = start_head(lab, exporter)
+    fio = lab.fio("fio", head.uri("vol"), size="32M")
+    wait_until("fio has written something", lambda: exporter.tally().unflushed_bytes > 1 << 20)
+    lost = exporter.kill().unflushed_bytes
+    exporter.start()
+    fio.process.wait()
+    error = fio.result()["error"]
+    check(error == errno.EILSEQ, f"{lost} bytes were lost, and fio found error {error}")
+
+
+@test
 def a_plain_client_loses_unflushed_writes_at_a_power_cut(lab: Lab):
-    """The teeth of the test above: without a head in between the loss is there to see."""
+    """The teeth, once more: without a head in between the loss is there to see."""
     exporter = lab.lossy_exporter("exporter", lab.file("disk", "16M"), "disk")
     flushed = run(["qemu-io", "-f", "raw", "-t", "writeback", exporter.uri(),
                    "-c", "write -P 0xaa 0 1M", "-c", "flush"])

@@ -14,6 +14,7 @@ from lab import DST, Lab, check, main, run, test, wait_until
 
 SECTORS_PER_MIB = 2048
 STOP_MAX_S = 10.0
+COMMAND_MAX_S = 15.0
 
 
 def create(name, *nodes):
@@ -239,8 +240,8 @@ def sigterm_ends_a_daemon_in_time_although_requests_are_held(lab: Lab):
         check_filled(head.uri("vol"), 0x42, 1)
 
 
-@test
-def sigterm_ends_a_daemon_in_time_although_commands_wait_too(lab: Lab):
+def start_holding_head(lab):
+    """A head whose storage holds the requests of a client, because its exporter is gone."""
     exporter = lab.daemon("exporter", export=[{"name": "disk", "device": lab.file("disk", "16M")}])
     head = lab.daemon(
         "head", storage=[{"name": "vol", "algorithm": "linear", "metadata": "none",
@@ -251,6 +252,28 @@ def sigterm_ends_a_daemon_in_time_although_commands_wait_too(lab: Lab):
     wait_until("fio has begun", lambda: head.export("vol")["clients"] == 1)
     exporter.kill()
     wait_until("requests wait", lambda: head.waiting_requests("vol"))
+    return exporter, head
+
+
+@test
+def commands_are_answered_although_requests_are_held(lab: Lab):
+    exporter, head = start_holding_head(lab)
+    remove = lab.process("remove", [DST, "export", "remove", "vol", "--socket", head.socket_path])
+    begin = time.monotonic()
+    head.do("export", "add", "other", "--device", "memory:1M", timeout=COMMAND_MAX_S)
+    fill(head.uri("other"), 0x33, 1)
+    code = remove.wait(COMMAND_MAX_S)
+    lab.say(f"removing the export ended after {time.monotonic() - begin:.1f} s with code {code}")
+    exporter.start()
+    head.wait_storage("vol")
+    if code == 0:  # or else it was refused, and nothing has changed
+        head.do("export", "add", "vol", "--device", "storage:vol")
+    lab.fio("again", head.uri("vol"), overwrites=True, size="16M").wait()
+
+
+@test
+def sigterm_ends_a_daemon_in_time_although_commands_wait_too(lab: Lab):
+    exporter, head = start_holding_head(lab)
     remove = lab.process("remove", [DST, "export", "remove", "vol", "--socket", head.socket_path])
     add = lab.process("add", [DST, "node", "add", "vol", exporter.remote("nosuch"),
                               "--socket", head.socket_path])

@@ -59,7 +59,8 @@ def break_and_mend(lab, break_link, mend_link):
 
 @test
 def the_cable_is_pulled_out_of_the_exporter(lab: Lab):
-    break_and_mend(lab, lambda link: link.pull_out("exporter"), lambda link: link.plug_in("exporter"))
+    break_and_mend(lab, lambda link: link.pull_out("exporter"),
+                   lambda link: link.plug_in("exporter"))
 
 
 @test
@@ -69,7 +70,8 @@ def the_cable_is_pulled_out_of_the_head(lab: Lab):
 
 @test
 def what_the_head_sends_is_lost(lab: Lab):
-    break_and_mend(lab, lambda link: link.swallow_from("head"), lambda link: link.deliver_from("head"))
+    break_and_mend(lab, lambda link: link.swallow_from("head"),
+                   lambda link: link.deliver_from("head"))
 
 
 @test

@@ -1,7 +1,7 @@
 // An exporter whose unflushed writes are lost when it is killed: a power cut, for tests.
 //
-// All of it is the product's (Exporter, Export, FileDevice, io_uring, instance id, identity) but the
-// file, which has a volatile cache (lossy_file.h), and a network that can be traced.
+// All of it is the product's (Exporter, Export, FileDevice, io_uring, instance id, identity) but
+// the file, which has a volatile cache (lossy_file.h), and a network that can be traced.
 // It ends by being killed; SIGTERM is a power cut too.
 #include <fmt/format.h>
 #include <unistd.h>
@@ -32,6 +32,7 @@ struct Options {
     std::string tally;
     std::string trace;
     unsigned latency_us = 0;
+    std::uint64_t instance = 0;  // 0: drawn, as it has to be
     int ready_fd = -1;
 };
 
@@ -53,11 +54,13 @@ Outcome<> serve(const Options& options) {
     io::World world{below.clock, below.random, below.files, network, below.queue};
 
     // Buffered: the file below is what survives, and it has to survive this process only.
-    TRY(auto file, reactor->block_on(
-                       world.files.open(options.file, {.cache = io::CacheMode::buffered})));
+    TRY(auto file,
+        reactor->block_on(world.files.open(options.file, {.cache = io::CacheMode::buffered})));
     auto lossy = std::make_unique<LossyFile>(world, std::move(file), tally,
                                              std::chrono::microseconds(options.latency_us));
-    node::FileDevice device(std::move(lossy), false, world.random.next() | 1);
+    const std::uint64_t instance =
+        options.instance != 0 ? options.instance : world.random.next() | 1;
+    node::FileDevice device(std::move(lossy), false, instance);
 
     block::BufferPool pool(kPoolBytes);
     block::Account connections(pool, 4);
@@ -86,6 +89,8 @@ int main(int argc, char** argv) {
     app.add_option("--tally", options.tally, "File for the numbers of struct Tally")->required();
     app.add_option("--trace", options.trace, "File for lines about connections");
     app.add_option("--latency-us", options.latency_us, "Mean time that a request takes");
+    app.add_option("--instance", options.instance,
+                   "Lie: be the same instance after each power cut, so that nobody replays");
     app.add_option("--ready-fd", options.ready_fd, "Descriptor to write a byte to once it serves");
     CLI11_PARSE(app, argc, argv);
     const auto done = dst::tools::serve(options);

@@ -1,8 +1,8 @@
 // LossyFile: a file under a disk cache that a power cut empties.
 //
-// What is written stays in this process until a flush; a flush, or a durable write, puts it into the
-// file below. So a SIGKILL of the process is a power cut: it loses exactly what was not flushed, and
-// the file below then holds what a real disk would. How much that was stands in a `Tally`, which
+// What is written stays in this process until a flush, or a durable write, puts it into the file
+// below. So a SIGKILL of the process is a power cut: it loses exactly what was not flushed, and the
+// file below then holds what a real disk would. How much that was stands in a `Tally`, which
 // survives the process.
 #pragma once
 
@@ -41,8 +41,7 @@ struct Tally {
     static Tally& open(const char* path) {
         const int fd = ::open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
         CHECK(fd >= 0 && ::ftruncate(fd, sizeof(Tally)) == 0);
-        void* const at =
-            ::mmap(nullptr, sizeof(Tally), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+        void* const at = ::mmap(nullptr, sizeof(Tally), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
         CHECK(at != MAP_FAILED);
         ::close(fd);
         return *static_cast<Tally*>(at);
@@ -166,7 +165,8 @@ class LossyFile final : public io::File {
                 run.insert(run.end(), dirty[at].second->begin(), dirty[at].second->end());
                 ++at;
             }
-            done = co_await below_->write(ByteOffset(dirty[begin].first * kSectorBytes), run, false);
+            done =
+                co_await below_->write(ByteOffset(dirty[begin].first * kSectorBytes), run, false);
         }
         // What was written anew meanwhile stays in the cache.
         if (done)

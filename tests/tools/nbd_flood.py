@@ -4,9 +4,9 @@
     nbd_flood.py URI CONNECTIONS DEPTH BYTES
 
 Each connection sends DEPTH writes of BYTES and waits for all of their answers. Prints "sent" when
-nothing more can be sent for now (the server has stopped reading, or has got everything), and at last
-"ANSWERED of TOTAL answered, ERRORS errors". All requests have the same content, so this process
-stays small.
+nothing more can be sent for now (the server has stopped reading, or has got everything), and at
+last "ANSWERED of TOTAL answered, ERRORS errors". All requests have the same content, so this
+process stays small.
 """
 
 import select

@@ -1,0 +1,29 @@
+#include "sim/reach.h"
+
+namespace dst::sim {
+namespace {
+
+// An explicit instantiation may name private members ([temp.spec.general]); the friend function
+// carries the pointer out.
+template <typename Tag, auto kMember>
+struct Reach {
+    friend constexpr auto member(Tag) { return kMember; }
+};
+
+struct EngineTag {
+    friend constexpr auto member(EngineTag);
+};
+template struct Reach<EngineTag, &control::Daemon::engine_>;
+
+struct GuestsTag {
+    friend constexpr auto member(GuestsTag);
+};
+template struct Reach<GuestsTag, &exporter::Export::guests_>;
+
+}  // namespace
+
+control::Engine& engine_of(control::Daemon& daemon) { return daemon.*member(EngineTag{}); }
+
+void forget_guests(exporter::Export& shown) { (shown.*member(GuestsTag{})).clear(); }
+
+}  // namespace dst::sim
