@@ -113,7 +113,8 @@ async::Task<void> DaemonProgram::stop() {
     const io::TimePoint patience = world_.clock.now() + kLoadPatience;
     while (!scope_.empty() && world_.clock.now() < patience)
         co_await io::sleep_for(world_.clock, kLoadPatience / 10);
-    co_await daemon_->stop();
+    async::Scope commands;  // those of the API, which is not there
+    co_await daemon_->stop(commands);
     co_await scope_.join();
 }
 

@@ -16,6 +16,8 @@ using namespace std::chrono_literals;
 constexpr io::Duration kSupervisePause = 100ms;
 /// A machine that has power again needs so long before its processes start.
 constexpr io::Duration kBootMax = 1s;
+/// The kernel has closed a killed process's files by then.
+constexpr io::Duration kUntilClosed = 500ms;
 
 constexpr std::array<std::string_view, kFaultKinds> kNames{
     "kill",           "restart",        "pause",          "clock step",    "power cut",
@@ -349,7 +351,6 @@ void Faults::strike_disk(Target& target, io::Duration length) {
 
 /// Kills the user, exchanges the disk when it is closed, and everything back again later.
 void Faults::exchange(Target& target, io::Duration length) {
-    constexpr io::Duration kUntilClosed = 500ms;  // the kernel cleans up within that
     Process* const user = target.process;
     Disk* const disk = target.disk;
     const SectorCount size = disk->medium().size();

@@ -22,6 +22,7 @@ using block::Request;
 constexpr SectorCount kSize{4096};
 constexpr std::uint64_t kSectorsMax = 16;
 constexpr std::size_t kDepth = 8;
+constexpr io::Duration kBurstPause = 60ms;
 
 /// Which write each sector has, by the one client; 0: none.
 struct Model {
@@ -65,6 +66,11 @@ class ModelLoad final : public Load {
         io::Random& random = site.world.random;
         while (model_.left > 0 && model_.failure.empty()) {
             --model_.left;
+            // In bursts, so that the faults meet every state, and the end of the load.
+            if (random.below(8) == 0)
+                co_await io::sleep_for(site.world.clock,
+                                       io::Duration(static_cast<std::int64_t>(
+                                           random.below(2 * kBurstPause.count()))));
             const std::uint64_t count = 1 + random.below(kSectorsMax);
             const std::uint64_t at = random.below(kSize.value() - count);
             const std::uint64_t kind = random.below(20);

@@ -14,7 +14,7 @@ struct SmokeSettings {
     std::uint64_t seed = 1;
     std::uint64_t requests = 2000;
     std::uint64_t faults = 10;
-    Trace::Sink trace;
+    Trace::Sink trace{};
 };
 
 struct SmokeResult {

@@ -48,8 +48,8 @@ namespace dst::sim {
 struct WorldSettings {
     std::uint64_t seed = 1;
     /// Where a line an event goes; none: no lines are made.
-    Trace::Sink trace;
-    NetworkSettings network;
+    Trace::Sink trace{};
+    NetworkSettings network{};
     /// How late a process may notice that something is ready.
     io::Duration turn_delay_max = std::chrono::microseconds(12);
 };

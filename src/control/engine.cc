@@ -210,23 +210,52 @@ async::Task<Outcome<>> Engine::add_export(ExportSpec spec) {
     co_return Outcome<>{};
 }
 
+struct Engine::Leaving {
+    std::string name;
+    Shown shown;
+    std::unique_ptr<exporter::Export> left;  // goes before what it shows
+    bool is_gone = false;
+    Outcome<> result;
+    async::WaitQueue ended;
+};
+
 async::Task<Outcome<>> Engine::remove_export(std::string name) {
-    co_await exporter_.remove(name);
-    const auto entry = shown_.find(name);
-    if (entry == shown_.end()) co_return Outcome<>{};
-    Outcome<> flushed;
-    if (entry->second.device != nullptr) {
+    const auto at = shown_.find(name);
+    if (at == shown_.end()) co_return Outcome<>{};
+    const auto leaving = std::make_shared<Leaving>();
+    leaving->name = name;
+    leaving->shown = std::move(at->second);
+    leaving->left = exporter_.take_out(name);
+    shown_.erase(at);
+    leaving_.spawn(let_go(leaving));
+    const io::TimePoint deadline = around_.world.clock.now() + kPartingMax;
+    while (!leaving->is_gone)
+        if (!co_await io::wait_until(around_.world.clock, leaving->ended, deadline)) break;
+    if (!leaving->is_gone)
+        log::warning("export {}: closed, but requests of its clients still wait for {}", name,
+                     to_string(leaving->shown.spec.device));
+    co_return leaving->result;
+}
+
+async::Task<void> Engine::let_go(std::shared_ptr<Leaving> leaving) {
+    co_await leaving->left->gone();
+    exporter_.forget(*leaving->left);
+    leaving->left.reset();
+    if (block::Device* const device = leaving->shown.device.get(); device != nullptr) {
         block::Request request{.op = block::Op::flush};
-        if (const auto done = co_await entry->second.device->execute(request); !done)
-            flushed =
+        if (const auto done = co_await device->execute(request); !done) {
+            leaving->result =
                 refuse(done.error().code,
-                       fmt::format("export '{}' is removed, but flushing its device failed: {}",
-                                   name, to_string(done.error().code)));
+                       fmt::format("export '{}' is closed, but flushing its device failed: {}",
+                                   leaving->name, to_string(done.error().code)));
+            log::error("{}", leaving->result.error().text);
+        }
     }
-    pool_.retire(std::move(entry->second.account));
-    shown_.erase(entry);
-    log::info("export {}: closed", name);
-    co_return flushed;
+    pool_.retire(std::move(leaving->shown.account));
+    leaving->shown.device.reset();
+    leaving->is_gone = true;
+    leaving->ended.wake_all();
+    log::info("export {}: closed", leaving->name);
 }
 
 void Engine::interrupt(bool hurry) {
@@ -270,13 +299,11 @@ async::Task<void> Engine::shut_down(io::TimePoint deadline) {
         co_await stopping.join();
     }
     co_await closing.join();
-    for (const std::string& name : [this] {
-             std::vector<std::string> names;
-             for (const auto& [each, entry] : shown_) names.push_back(each);
-             return names;
-         }())
-        if (const auto removed = co_await remove_export(name); !removed)
-            log::error("{}", removed.error().text);
+    while (!shown_.empty()) {
+        const std::string name = shown_.begin()->first;
+        (void)co_await remove_export(name);  // what goes wrong is logged there
+    }
+    co_await leaving_.join();
 }
 
 void Engine::report(const Config& config, Status& status) const {

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "algorithm/registry.h"
+#include "async/scope.h"
 #include "block/buffer.h"
 #include "control/config.h"
 #include "control/status.h"
@@ -44,7 +45,10 @@ class Engine {
 
     /// Opens the device and shows it. Suspends.
     async::Task<Outcome<>> add_export(ExportSpec spec);
+    /// Closes its connections. Requests that wait for their device don't hold this up for longer
+    /// than `kPartingMax`; their memory and an own device go when they are done. Suspends.
     async::Task<Outcome<>> remove_export(std::string name);
+    static constexpr std::chrono::seconds kPartingMax{2};
 
     /// Commands that wait for nodes give up; `hurry`: those that stop a storage, too.
     void interrupt(bool hurry);
@@ -58,6 +62,8 @@ class Engine {
     }
 
   private:
+    /// An export that was removed, until the requests of its clients are done.
+    struct Leaving;
     /// An export's own device, and its share of the buffers. Goes after its export.
     struct Shown {
         ExportSpec spec;
@@ -66,6 +72,7 @@ class Engine {
     };
     [[nodiscard]] Outcome<storage::MemberSpec> member_of(const NodeSpec& node) const;
     [[nodiscard]] std::string user_of(const std::string& storage) const;
+    async::Task<void> let_go(std::shared_ptr<Leaving> leaving);
     async::Task<Outcome<std::unique_ptr<block::Device>>> open_device(const ExportSpec& spec);
 
     block::BufferPool pool_;
@@ -74,6 +81,7 @@ class Engine {
     std::map<std::string, Shown> shown_;
     std::map<std::string, std::unique_ptr<storage::Storage>> storages_;
     exporter::Exporter exporter_;
+    async::Scope leaving_;  // last: its tasks use all of the above
 };
 
 }  // namespace dst::control

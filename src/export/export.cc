@@ -71,14 +71,18 @@ async::Task<bool> Export::open_session(nbd::SessionId id, nbd::ServerSession& se
     enter(session);
     for (Guest& guest : guests_)
         if (guest.session == &session) guest.id = id;
-    while (!has_newer(id) && close_older(id)) co_await left_.wait();
-    co_return !has_newer(id);
+    while (!is_closing_ && !has_newer(id) && close_older(id)) co_await left_.wait();
+    co_return !is_closing_ && !has_newer(id);
 }
 
-async::Task<void> Export::close(const char* reason) {
+void Export::close(const char* reason) {
     is_closing_ = true;
     if (target_.changes != nullptr) target_.changes->wake_all();
     for (const Guest& guest : guests_) guest.session->close(reason);
+    left_.wake_all();
+}
+
+async::Task<void> Export::gone() {
     while (!guests_.empty()) co_await left_.wait();
 }
 

@@ -49,8 +49,10 @@ class Export {
     /// Opens `session` for `id`: closes all older ones of the same owner and waits until they are
     /// gone. False if a newer one is open. Suspends.
     async::Task<bool> open_session(nbd::SessionId id, nbd::ServerSession& session);
-    /// Nobody can get in any more; those who are in are closed. Suspends until they are gone.
-    async::Task<void> close(const char* reason);
+    /// Nobody can get in any more; the connections of those who are in are closed.
+    void close(const char* reason);
+    /// Suspends until nobody is in: the requests of all connections are done. After `close`.
+    async::Task<void> gone();
     [[nodiscard]] bool is_closing() const { return is_closing_; }
 
   private:

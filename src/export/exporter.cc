@@ -75,6 +75,7 @@ async::Task<void> Exporter::serve(std::unique_ptr<io::Stream> stream) {
     std::erase(sessions_, &session);
     // Only now all of its requests are done, so only now a newer session may be answered.
     for (const auto& [name, shown] : exports_) shown->leave(session);
+    for (Export* const shown : leaving_) shown->leave(session);
     log::debug("{}: {} requests to {}: {}", peer, session.requests(),
                session.export_name().empty() ? "nothing" : session.export_name(),
                session.end_reason());
@@ -91,11 +92,12 @@ Export* Exporter::find(const std::string& name) const {
     return at == exports_.end() ? nullptr : at->second.get();
 }
 
-async::Task<void> Exporter::remove(std::string name) {
-    Export* const shown = find(name);
-    if (shown == nullptr) co_return;
-    co_await shown->close("the export was removed");
-    exports_.erase(name);
+std::unique_ptr<Export> Exporter::take_out(const std::string& name) {
+    auto taken = exports_.extract(name);
+    if (taken.empty()) return nullptr;
+    leaving_.push_back(taken.mapped().get());
+    taken.mapped()->close("the export was removed");
+    return std::move(taken.mapped());
 }
 
 void Exporter::finish() {

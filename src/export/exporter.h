@@ -31,8 +31,11 @@ class Exporter final : private nbd::ExportSource {
 
     /// The export's name is new.
     void add(std::unique_ptr<Export> added);
-    /// Closes its sessions and takes it out. Suspends.
-    async::Task<void> remove(std::string name);
+    /// Takes an export out, so that its name is free, and closes its connections. Their requests
+    /// may take as long as their device does: it must stay until `gone()`, and then be given to
+    /// `forget`. Null if there is none.
+    [[nodiscard]] std::unique_ptr<Export> take_out(const std::string& name);
+    void forget(const Export& gone) { std::erase(leaving_, &gone); }
     [[nodiscard]] Export* find(const std::string& name) const;
     [[nodiscard]] const std::map<std::string, std::unique_ptr<Export>>& exports() const {
         return exports_;
@@ -61,6 +64,7 @@ class Exporter final : private nbd::ExportSource {
     bool finishing_ = false;
     std::vector<std::unique_ptr<io::Listener>> listeners_;
     std::map<std::string, std::unique_ptr<Export>> exports_;
+    std::vector<Export*> leaving_;  // taken out, and not gone yet
     std::vector<nbd::ServerSession*> sessions_;
     async::WaitQueue session_ended_;
     async::Scope accepting_;

@@ -175,7 +175,7 @@ async::Task<void> ServerSession::serve_whole_read(Slot& slot) {
         const SectorCount most = sectors_floor(ByteCount(block::kPayloadMaxBytes));
         slot.request.range = {at, std::min(most, whole.end() - at)};
         slot.request.data = piece.bytes().first(to_bytes(slot.request.range.count).value());
-        if (const Result<> done = co_await served_->device().execute(slot.request); !done) {
+        if (const Result<> done = co_await execute(slot.request); !done) {
             reply_error(slot, done.error());
             co_return;
         }
@@ -208,7 +208,7 @@ async::Task<void> ServerSession::serve_long_read(Slot& slot) {
         const bool is_last = at + count == whole.end();
         slot.request.range = {at, count};
         slot.request.data = slot.buffer.bytes().first(to_bytes(count).value());
-        const Result<> done = co_await served_->device().execute(slot.request);
+        const Result<> done = co_await execute(slot.request);
         slot.part_of_long_read = !is_last && done.has_value();
         slot.was_sent = false;
         if (!done && !negotiated_.structured_replies && at != whole.first) {
@@ -247,7 +247,7 @@ async::Task<void> ServerSession::serve_block_status(Slot& slot) {
     auto* const first = new (bytes.data()) block::Extent[room];
     block::ExtentList extents(std::span(first, room));
     slot.request.extents = &extents;
-    const Result<> done = co_await served_->device().execute(slot.request);
+    const Result<> done = co_await execute(slot.request);
     if (!done)
         reply_error(slot, done.error());
     else

@@ -300,7 +300,7 @@ async::Task<void> ServerSession::serve_piece(std::shared_ptr<LongWrite> all, blo
                                              block::Buffer buffer) {
     request.data = buffer.bytes().first(to_bytes(request.range.count).value());
     request.buffer = &buffer;
-    const Result<> done = co_await served_->device().execute(request);
+    const Result<> done = co_await execute(request);
     if (!done && all->result) all->result = done;
     if (--all->pieces_left == 0) reply(all->slot, all->result);
 }
@@ -336,8 +336,18 @@ void ServerSession::release(Slot& slot) {
     slot_freed_.wake_one();
 }
 
+/// The one way to the device. Of a session that was closed nothing gets there any more: a newer one
+/// may be answered as soon as what is there already is done.
+async::Task<Result<>> ServerSession::execute(block::Request& request) {
+    return closing_ ? discard() : served_->device().execute(request);
+}
+
+async::Task<Result<>> ServerSession::discard() {
+    co_return fail(ErrorCode::cancelled, "the session was closed");
+}
+
 async::Task<void> ServerSession::serve(Slot& slot) {
-    const Result<> done = co_await served_->device().execute(slot.request);
+    const Result<> done = co_await execute(slot.request);
     reply(slot, done);
 }
 

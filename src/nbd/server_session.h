@@ -95,6 +95,8 @@ class ServerSession {
     async::Task<Result<>> receive_long_write(const ValidRequest& asked);
     async::Task<Slot*> free_slot();
     async::Task<block::Buffer> allocate(std::uint64_t bytes);
+    async::Task<Result<>> execute(block::Request& request);
+    async::Task<Result<>> discard();
     async::Task<void> serve(Slot& slot);
     async::Task<void> serve_long_read(Slot& slot);
     async::Task<void> serve_whole_read(Slot& slot);

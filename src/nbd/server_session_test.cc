@@ -1,5 +1,5 @@
-// One session, from raw bytes to raw bytes: replies of both kinds, long requests in pieces, refusals,
-// bounds on slots and memory, and the ways in which a session ends.
+// One session, from raw bytes to raw bytes: replies of both kinds, long requests in pieces,
+// refusals, bounds on slots and memory, and the ways in which a session ends.
 #include "nbd/server_session.h"
 
 #include <gtest/gtest.h>
@@ -37,7 +37,8 @@ class GatedDevice final : public block::Device {
         while (held) co_await gate.wait();
         --running;
         const std::size_t at = to_bytes(request.range.first).value();
-        if (request.op != Op::flush && at <= bad_at && bad_at < at + to_bytes(request.range.count).value())
+        if (request.op != Op::flush && at <= bad_at &&
+            bad_at < at + to_bytes(request.range.count).value())
             co_return fail(ErrorCode::no_space, "test");
         const auto place = bytes.begin() + static_cast<std::ptrdiff_t>(at);
         const auto length = static_cast<std::ptrdiff_t>(to_bytes(request.range.count).value());
@@ -100,7 +101,8 @@ class ServerSessionTest : public testing::Test, public ExportSource {
         co_return std::make_unique<TestServed>(*this);
     }
     Task<std::expected<HelloAnswer, Refusal>> hello(Hello hello, ServerSession&) override {
-        co_return HelloAnswer{.checksums = hello.wants_checksums, .instance = 1,
+        co_return HelloAnswer{.checksums = hello.wants_checksums,
+                              .instance = 1,
                               .requests_max = ServerSession::kRequestsMax};
     }
 
@@ -122,11 +124,14 @@ class ServerSessionTest : public testing::Test, public ExportSource {
         made.session = std::make_unique<ServerSession>(
             world, std::make_unique<ScriptedStream>(made.script), *this, receiving);
         scope.spawn(run_session(made));
-        Wanted wanted{.export_name = "x", .structured_replies = kind.structured,
+        Wanted wanted{.export_name = "x",
+                      .structured_replies = kind.structured,
                       .base_allocation = kind.allocation};
-        if (kind.is_ours) wanted.hello = Hello{.export_name = "x", .wants_checksums = kind.checksums};
+        if (kind.is_ours)
+            wanted.hello = Hello{.export_name = "x", .wants_checksums = kind.checksums};
         ClientHandshake handshake(wanted);
-        while (handshake.state() == ClientHandshake::State::reading || !handshake.output().empty()) {
+        while (handshake.state() == ClientHandshake::State::reading ||
+               !handshake.output().empty()) {
             if (!handshake.output().empty()) {
                 made.script.feed(handshake.output());
                 handshake.output_sent();
@@ -249,8 +254,8 @@ class ServerSessionTest : public testing::Test, public ExportSource {
     block::Account receiving{pool, 2};
     block::Account payloads{pool, 2};
     GatedDevice device;
-    std::uint16_t flags = kFlagHasFlags | kFlagSendFlush | kFlagSendFua | kFlagSendTrim | kFlagSendDf |
-                          kFlagSendWriteZeroes | kFlagSendFastZero | kFlagSendCache;
+    std::uint16_t flags = kFlagHasFlags | kFlagSendFlush | kFlagSendFua | kFlagSendTrim |
+                          kFlagSendDf | kFlagSendWriteZeroes | kFlagSendFastZero | kFlagSendCache;
     block::Account* account = &payloads;
     std::deque<Connection> connections;
     async::Scope scope;
@@ -274,7 +279,8 @@ TEST_F(ServerSessionTest, simple_requests_get_simple_replies) {
         t.ask(Command::read, 8, 4096, 8192);
         const Reply read = co_await t.simple(8192);
         EXPECT_TRUE(read.cookie == 8 && read.error == 0 && read.data == pattern(8192));
-        for (const Command command : {Command::flush, Command::trim, Command::write_zeroes, Command::cache}) {
+        for (const Command command :
+             {Command::flush, Command::trim, Command::write_zeroes, Command::cache}) {
             t.ask(command, 9, 0, command == Command::flush ? 0 : 4096);
             const Reply reply = co_await t.simple();
             EXPECT_TRUE(reply.cookie == 9 && reply.error == 0);
@@ -287,7 +293,8 @@ TEST_F(ServerSessionTest, simple_requests_get_simple_replies) {
 
 TEST_F(ServerSessionTest, one_batch_of_requests_is_answered_in_one_send) {
     run_test(kSimple, [](ServerSessionTest& t) -> Task<void> {
-        for (std::uint64_t cookie = 0; cookie < 20; ++cookie) t.ask(Command::read, cookie, cookie * 4096, 4096);
+        for (std::uint64_t cookie = 0; cookie < 20; ++cookie)
+            t.ask(Command::read, cookie, cookie * 4096, 4096);
         for (std::uint64_t i = 0; i < 20; ++i) (void)co_await t.simple(4096);
         EXPECT_EQ(t.one().script.sends.size(), 1U);
     });
@@ -299,8 +306,10 @@ TEST_F(ServerSessionTest, requests_and_replies_may_be_cut_anywhere) {
         SCOPED_TRACE(testing::Message() << "seed " << seed);
         std::mt19937_64 random(seed);
         for (std::uint64_t round = 0; round < 60; ++round) {
-            t.one().script.receive_most = test::random_cuts(random(), std::size_t{1} << (1 + random() % 16));
-            t.one().script.send_most = test::random_cuts(random(), std::size_t{1} << (1 + random() % 16));
+            t.one().script.receive_most =
+                test::random_cuts(random(), std::size_t{1} << (1 + random() % 16));
+            t.one().script.send_most =
+                test::random_cuts(random(), std::size_t{1} << (1 + random() % 16));
             const std::size_t length = (1 + random() % 200) * 512;
             const std::size_t at = random() % 1000 * 512;
             t.ask_write(round, at, pattern(length, round));
@@ -317,8 +326,9 @@ TEST_F(ServerSessionTest, holes_are_found_in_reads) {
             constexpr std::size_t kStep = 64 << 10;
             std::ranges::fill(t.device.bytes, std::byte{0});
             for (const std::size_t step : {1U, 2U, 5U})
-                std::ranges::copy(pattern(kStep, step), t.device.bytes.begin() +
-                                                            static_cast<std::ptrdiff_t>(step * kStep));
+                std::ranges::copy(
+                    pattern(kStep, step),
+                    t.device.bytes.begin() + static_cast<std::ptrdiff_t>(step * kStep));
             t.ask(Command::read, 1, 0, 8 * kStep);
             const Answer all = co_await t.answer(0, 8 * kStep);
             EXPECT_TRUE(std::ranges::equal(all.data, t.on_disk(0, 8 * kStep)));
@@ -332,8 +342,8 @@ TEST_F(ServerSessionTest, holes_are_found_in_reads) {
             EXPECT_EQ((co_await t.answer(6 * kStep, 512)).holes, 1U);
             // As many runs as there can be.
             for (std::size_t step = 0; step < 16; ++step)
-                std::fill_n(t.device.bytes.begin() + static_cast<std::ptrdiff_t>(step * kStep), kStep,
-                            static_cast<std::byte>(step % 2));
+                std::fill_n(t.device.bytes.begin() + static_cast<std::ptrdiff_t>(step * kStep),
+                            kStep, static_cast<std::byte>(step % 2));
             t.ask(Command::read, 4, 0, 16 * kStep);
             const Answer runs = co_await t.answer(0, 16 * kStep);
             EXPECT_TRUE(std::ranges::equal(runs.data, t.on_disk(0, 16 * kStep)));
@@ -367,7 +377,8 @@ TEST_F(ServerSessionTest, the_longest_request_needs_no_more_than_the_guarantee) 
     run_test(kStructured, [](ServerSessionTest& t) -> Task<void> {
         block::Account other(t.pool, 0);
         std::vector<block::Buffer> hog;
-        while (block::Buffer taken = other.try_allocate(block::kSlabBytes)) hog.push_back(std::move(taken));
+        while (block::Buffer taken = other.try_allocate(block::kSlabBytes))
+            hog.push_back(std::move(taken));
         t.ask_write(1, 0, pattern(kPayloadBytesMax));
         EXPECT_EQ((co_await t.answer()).error, 0U);
         t.ask(Command::read, 2, 0, kPayloadBytesMax);
@@ -380,8 +391,8 @@ TEST_F(ServerSessionTest, an_error_of_one_piece_is_the_answer_to_a_long_write) {
         run_test(client, [](ServerSessionTest& t) -> Task<void> {
             t.device.bad_at = (1 << 20) + 5;
             t.ask_write(1, 0, pattern(4 << 20));
-            const std::uint32_t error = t.one().kind.structured ? (co_await t.answer()).error
-                                                                : (co_await t.simple()).error;
+            const std::uint32_t error =
+                t.one().kind.structured ? (co_await t.answer()).error : (co_await t.simple()).error;
             EXPECT_EQ(error, kEnospc);
             t.device.bad_at = ~std::size_t{0};
             t.ask_write(2, 0, pattern(512));
@@ -424,10 +435,12 @@ TEST_F(ServerSessionTest, an_error_at_the_front_of_a_simple_long_read_is_told) {
 
 TEST_F(ServerSessionTest, refused_requests_are_told_why_and_the_next_one_is_served) {
     flags |= kFlagReadOnly;
-    flags = static_cast<std::uint16_t>(flags & ~(kFlagSendTrim | kFlagSendWriteZeroes | kFlagSendFastZero));
+    flags = static_cast<std::uint16_t>(flags &
+                                       ~(kFlagSendTrim | kFlagSendWriteZeroes | kFlagSendFastZero));
     run_test(kStructured, [](ServerSessionTest& t) -> Task<void> {
-        const auto refused = [](ServerSessionTest& in, Command type, std::uint64_t at, std::size_t length,
-                                std::uint16_t with, std::uint32_t error) -> Task<void> {
+        const auto refused = [](ServerSessionTest& in, Command type, std::uint64_t at,
+                                std::size_t length, std::uint16_t with,
+                                std::uint32_t error) -> Task<void> {
             const Bytes payload = type == Command::write ? pattern(length) : Bytes{};
             in.ask(type, 5, at, length, with, payload);
             const Answer answer = co_await in.answer();
@@ -464,7 +477,8 @@ TEST_F(ServerSessionTest, a_write_of_more_than_32_mib_ends_the_connection) {
 TEST_F(ServerSessionTest, a_wrong_checksum_ends_the_connection_and_nothing_is_executed) {
     run_test(kOurs, [](ServerSessionTest& t) -> Task<void> {
         Bytes bytes(frame_size<RequestHeader>(true));
-        encode_frame(std::span(bytes), RequestHeader{.type = Command::write, .length = 4096}, true, 1);
+        encode_frame(std::span(bytes), RequestHeader{.type = Command::write, .length = 4096}, true,
+                     1);
         test::append(bytes, pattern(4096));
         t.one().script.feed(bytes);
         co_await t.until_ended();
@@ -476,7 +490,8 @@ TEST_F(ServerSessionTest, a_wrong_checksum_ends_the_connection_and_nothing_is_ex
 TEST_F(ServerSessionTest, block_status_is_told_as_one_chunk) {
     run_test(kOurs, [](ServerSessionTest& t) -> Task<void> {
         for (const bool one_only : {false, true}) {
-            t.ask(Command::block_status, 1, 0, 40960, one_only ? kCommandFlagReqOne : std::uint16_t{0});
+            t.ask(Command::block_status, 1, 0, 40960,
+                  one_only ? kCommandFlagReqOne : std::uint16_t{0});
             const Chunk chunk = co_await t.chunk();
             EXPECT_EQ(chunk.header.type, ChunkType::block_status);
             EXPECT_TRUE(chunk.header.is_last());
@@ -500,7 +515,8 @@ TEST_F(ServerSessionTest, block_status_of_many_clients_does_not_wait_for_itself)
         std::vector<block::Buffer> rest;
         block::Account greedy(t.pool, 0);
         // Whoever comes late finds only what it was promised.
-        while (block::Buffer taken = greedy.try_allocate(block::kSlabBytes)) rest.push_back(std::move(taken));
+        while (block::Buffer taken = greedy.try_allocate(block::kSlabBytes))
+            rest.push_back(std::move(taken));
         std::deque<block::Account> more;
         for (int i = 0; i < 12; ++i) {
             more.emplace_back(t.pool, 0);
@@ -534,7 +550,8 @@ TEST_F(ServerSessionTest, block_status_of_many_clients_does_not_wait_for_itself)
 TEST_F(ServerSessionTest, no_more_than_its_slots_are_in_flight_and_a_ping_is_answered_then) {
     run_test(kOurs, [](ServerSessionTest& t) -> Task<void> {
         t.device.held = true;
-        for (std::uint64_t i = 0; i < ServerSession::kRequestsMax; ++i) t.ask(Command::read, i, 0, 512);
+        for (std::uint64_t i = 0; i < ServerSession::kRequestsMax; ++i)
+            t.ask(Command::read, i, 0, 512);
         t.ask(Command::dst_ping, 1000);
         const Chunk pong = co_await t.chunk();
         EXPECT_TRUE(pong.header.cookie == 1000 && pong.header.type == ChunkType::none);
@@ -558,7 +575,8 @@ TEST_F(ServerSessionTest, pings_of_who_does_not_read_take_no_memory) {
         EXPECT_EQ((co_await t.chunk()).header.cookie, 0U);
         t.ask(Command::dst_ping, 77'777);
         Chunk last = co_await t.chunk();
-        while (last.header.cookie != 77'777 && !::testing::Test::HasFailure()) last = co_await t.chunk();
+        while (last.header.cookie != 77'777 && !::testing::Test::HasFailure())
+            last = co_await t.chunk();
     });
 }
 
@@ -680,7 +698,8 @@ TEST_F(ServerSessionTest, a_client_that_breaks_amid_its_answers_leaves_nothing_b
     run_test(kStructured, [](ServerSessionTest& t) -> Task<void> {
         std::ranges::fill(t.device.bytes, std::byte{1});
         t.one().script.sending_fails_after = 1'500'000;
-        for (std::uint64_t i = 0; i < 20; ++i) t.ask(Command::read, i, 0, i % 2 == 0 ? 4 << 20 : 65536);
+        for (std::uint64_t i = 0; i < 20; ++i)
+            t.ask(Command::read, i, 0, i % 2 == 0 ? 4 << 20 : 65536);
         co_await t.until_ended();
     });
 }

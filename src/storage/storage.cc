@@ -150,6 +150,8 @@ async::Task<void> Storage::stop(io::TimePoint deadline) {
     }
     changes_.wake_all();
     co_await scope_.join();
+    // All of them were answered or failed; let them get out.
+    while (in_flight_ > 0) co_await idle_.wait();
     if (is_formed_) log::info("storage {}: stopped", name());
     is_formed_ = false;
     for (auto member = members_.rbegin(); member != members_.rend(); ++member)
@@ -217,7 +219,17 @@ block::Geometry Storage::geometry() const {
 }
 
 async::Task<Result<>> Storage::execute(block::Request& request) {
+    struct InFlight {
+        Storage& storage;
+        explicit InFlight(Storage& of) : storage(of) { ++storage.in_flight_; }
+        ~InFlight() {
+            if (--storage.in_flight_ == 0) storage.idle_.wake_all();
+        }
+        InFlight(const InFlight&) = delete;
+        InFlight& operator=(const InFlight&) = delete;
+    };
     if (!is_formed_) co_return fail(ErrorCode::shutting_down, "the storage is not running");
+    const InFlight in_flight(*this);
     if (request.op == block::Op::flush) co_return co_await algorithm_->remap(request);
     using Mode = async::RangeLock::Mode;
     async::RangeLock::Hold hold(locks_, request.range,

@@ -150,6 +150,8 @@ class Storage final : public block::Device {
     io::WallTime since_;
     async::WaitQueue changes_;
     async::RangeLock locks_;
+    std::size_t in_flight_ = 0;
+    async::WaitQueue idle_;
     std::vector<std::unique_ptr<Member>> members_;
     algorithm::InstanceHandle algorithm_;
     async::Scope scope_;  // last: its tasks use all of the above
