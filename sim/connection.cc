@@ -147,8 +147,8 @@ void Socket::look_for_silence() {
     const unsigned out = connection_.direction_from(*this);
     if (connection_.is_open(out) && connection_.is_open(1 - out)) {
         last_heard_ = now;
-        if (connection_.reader(out).is_gone()) {
-            break_now(false);  // the other kernel knows of no such connection
+        if (connection_.reader(out).is_forgotten()) {
+            break_now(false);  // the other kernel knows of no such connection, and says so
             return;
         }
     }
@@ -219,9 +219,9 @@ void Pipe::arrive() {
     if (!wire_.empty()) arrival_.arm(world.queue(), wire_.front().arrives);
     world.trace_sink().mix(connection_.number() << 48 ^ arrived_);
     if (world.is_traced())
-        world.trace(reader.host().name(), "connection {}: {} {} bytes and has {}{}",
+        world.trace(reader.host().name(), "connection {}: the {} has got {} bytes{}",
                     connection_.number(), direction_ == 0 ? "server" : "client",
-                    "has got", std::min(arrived_, accepted_), end_arrived() ? ", and the end" : "");
+                    std::min(arrived_, accepted_), end_arrived() ? " and the end" : "");
     if (!reader.is_gone()) acknowledge();
     reader.bytes_arrived();
 }
@@ -265,7 +265,7 @@ void Pipe::retry() {
     }
     if (connection_.is_open(direction_)) {
         is_lost_ = false;
-        if (connection_.reader(direction_).is_gone()) {
+        if (connection_.reader(direction_).is_forgotten()) {
             connection_.send_reset(1 - direction_);
             return;
         }

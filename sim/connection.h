@@ -81,6 +81,8 @@ class Socket {
     void heard();
     [[nodiscard]] bool is_shut() const { return is_shut_; }
     [[nodiscard]] bool is_gone() const { return is_gone_; }
+    /// Its kernel answers with a reset whatever comes.
+    [[nodiscard]] bool is_forgotten() const { return is_gone_ || is_broken_; }
     /// Nobody will ever ask anything of it.
     [[nodiscard]] bool is_done() const;
 

@@ -120,9 +120,9 @@ class Disk {
     World& world_;
     const std::string path_;
     const DiskSettings settings_;
+    std::uint64_t media_ = 0;  // how many there have been
     std::unique_ptr<Medium> medium_;
     std::unique_ptr<Medium> shelf_;
-    std::uint64_t media_ = 0;
     DiskFaults faults_;
     std::set<std::uint64_t> unreadable_;
     std::size_t users_ = 0;

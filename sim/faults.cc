@@ -361,8 +361,10 @@ void Faults::exchange(Target& target, io::Duration length) {
         if (!disk->is_exchanged()) return;
         user->kill();
         hold_down(*user, 2 * kUntilClosed);
-        const auto when_closed = [disk] {
-            if (disk->is_exchanged() && !disk->is_open()) disk->put_back();
+        const auto when_closed = [this, disk] {
+            if (!disk->is_exchanged() || disk->is_open()) return;
+            world_.trace("fault", "{} is the old disk again", disk->path());
+            disk->put_back();
         };
         if (disk->is_open())
             world_.after(kUntilClosed, when_closed);

@@ -181,7 +181,9 @@ SmokeResult run_smoke(const SmokeSettings& settings) {
     faults.keep(exporter);
     client.start();
     permit_all(faults, exporter, near);
-    world.run_for(30ms);
+    // Which disk it is, and how large, the node learns when it connects for the first time.
+    static_cast<void>(world.run_until(
+        [&] { return client.program_as<ClientProgram>().is_connected(); }, 10s));
     faults.strike_often(settings.faults, 400ms);
 
     const auto is_done = [&] {

@@ -80,6 +80,7 @@ Account::~Account() {
     CHECK(slabs_held_ == 0 && waiters_.empty());
     pool_.guaranteed_unused_ -= guaranteed_;
     std::erase(pool_.accounts_, this);
+    if (pool_.waiting_ > 0) pool_.serve_accounts();
 }
 
 std::size_t Account::bytes_held() const { return slabs_held_ * kSlabBytes; }
@@ -158,7 +159,10 @@ async::Task<Buffer> Account::allocate(std::size_t bytes) {
         Account& account;
         Awaiter(Account& from, std::size_t wanted) : account(from) { size_class = wanted; }
         ~Awaiter() {
-            if (!granted && is_linked()) --account.pool_.waiting_;
+            if (granted || !is_linked()) return;
+            --account.pool_.waiting_;
+            unlink();
+            account.serve_waiters();  // it stood in front of somebody
         }
         Awaiter(const Awaiter&) = delete;
         Awaiter& operator=(const Awaiter&) = delete;
@@ -194,6 +198,7 @@ void BufferPool::retire(std::unique_ptr<Account> account) {
     account->is_retired_ = true;
     retired_.push_back(std::move(account));
     delete_retired();
+    if (waiting_ > 0) serve_accounts();
     // What keeps its buffers may as well let go of them.
     ask_to_reclaim();
 }

@@ -28,7 +28,22 @@ std::string verbs_of(const CLI::App& app) {
     return verbs;
 }
 
+/// The first word that should have been a verb of `app` and is none; empty if there is none.
+std::string unknown_verb(const CLI::App& app) {
+    const CLI::App* at = &app;
+    while (!at->get_subcommands().empty()) at = at->get_subcommands().front();
+    const bool wants_verb = !at->get_subcommands({}).empty();
+    for (const std::string& word : at->remaining())
+        if (wants_verb && !word.starts_with('-')) return word;
+    return {};
+}
+
 int usage(const CLI::App& app, const CLI::ParseError& error) {
+    if (const std::string word = unknown_verb(app); !word.empty()) {
+        fail({ErrorCode::invalid,
+              "unknown verb '" + one_line(word) + "'; see '" + verbs_of(app) + " --help'"});
+        return kExitUsage;
+    }
     fail({ErrorCode::invalid, one_line(error.what()) + "; see '" + verbs_of(app) + " --help'"});
     return kExitUsage;
 }

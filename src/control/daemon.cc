@@ -171,8 +171,9 @@ async::Task<Outcome<>> Daemon::storage_create(StorageSpec spec, bool start) {
     co_await changing_.acquire();
     const Turn turn(changing_);
     if (config_.find_storage(spec.name) != nullptr)
-        co_return refuse(ErrorCode::exists,
-                         fmt::format("there is a storage '{}' already", spec.name));
+        co_return refuse(
+            ErrorCode::exists,
+            fmt::format("there is a storage '{}' already: choose another name", spec.name));
     spec.stopped = !start;
     Change next = change();
     next.config.storages.push_back(spec);
@@ -202,8 +203,10 @@ async::Task<Outcome<>> Daemon::storage_stop(std::string name) {
     CO_TRY(StorageSpec* const spec, find_storage(next, name));
     spec->stopped = true;
     record(next.state, file_, *spec);
-    CO_TRY_VOID(co_await engine_.stop_storage(name, world_.clock.now() + kStopMax));
-    co_return commit(std::move(next));
+    CO_TRY_VOID(engine_.check_unused(name));
+    const Outcome<> stopped = co_await engine_.stop_storage(name, world_.clock.now() + kStopMax);
+    CO_TRY_VOID(commit(std::move(next)));
+    co_return stopped;
 }
 
 async::Task<Outcome<>> Daemon::storage_remove(std::string name) {
@@ -213,8 +216,10 @@ async::Task<Outcome<>> Daemon::storage_remove(std::string name) {
     CO_TRY_VOID(find_storage(next, name));
     erase_named(next.config.storages, name);
     record_storage_removed(next.state, file_, name);
-    CO_TRY_VOID(co_await engine_.remove_storage(name));
-    co_return commit(std::move(next));
+    CO_TRY_VOID(engine_.check_unused(name));
+    const Outcome<> removed = co_await engine_.remove_storage(name);
+    CO_TRY_VOID(commit(std::move(next)));
+    co_return removed;
 }
 
 async::Task<Outcome<>> Daemon::node_add(std::string storage, NodeSpec node) {
@@ -233,8 +238,9 @@ async::Task<Outcome<>> Daemon::export_add(ExportSpec spec) {
     co_await changing_.acquire();
     const Turn turn(changing_);
     if (config_.find_export(spec.name) != nullptr)
-        co_return refuse(ErrorCode::exists,
-                         fmt::format("there is an export '{}' already", spec.name));
+        co_return refuse(
+            ErrorCode::exists,
+            fmt::format("there is an export '{}' already: choose another name", spec.name));
     Change next = change();
     next.config.exports.push_back(spec);
     CO_TRY_VOID(check(next.config));

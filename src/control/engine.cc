@@ -138,19 +138,21 @@ std::string Engine::user_of(const std::string& name) const {
     return join(users);
 }
 
-async::Task<Outcome<>> Engine::stop_storage(std::string name, io::TimePoint deadline) {
+Outcome<> Engine::check_unused(const std::string& name) const {
     if (const std::string user = user_of(name); !user.empty())
-        co_return refuse(
-            ErrorCode::busy,
-            fmt::format("storage '{}' is in use by {}: remove that first", name, user));
-    co_await storages_.at(name)->stop(deadline);
-    co_return Outcome<>{};
+        return refuse(ErrorCode::busy,
+                      fmt::format("storage '{}' is in use by {}: remove that first", name, user));
+    return {};
+}
+
+async::Task<Outcome<>> Engine::stop_storage(std::string name, io::TimePoint deadline) {
+    co_return co_await storages_.at(name)->stop(deadline);
 }
 
 async::Task<Outcome<>> Engine::remove_storage(std::string name) {
-    CO_TRY_VOID(co_await stop_storage(name, around_.world.clock.now() + kCommandMax));
+    const Outcome<> stopped = co_await stop_storage(name, around_.world.clock.now() + kCommandMax);
     storages_.erase(name);
-    co_return Outcome<>{};
+    co_return stopped;
 }
 
 async::Task<Outcome<>> Engine::add_node(std::string name, NodeSpec node) {
@@ -266,6 +268,15 @@ void Engine::interrupt(bool hurry) {
     }
 }
 
+namespace {
+
+/// Nobody is there any more to be told; the log is.
+async::Task<void> stop_quietly(storage::Storage& stopped, io::TimePoint deadline) {
+    (void)co_await stopped.stop(deadline);
+}
+
+}  // namespace
+
 async::Task<void> Engine::shut_down(io::TimePoint deadline) {
     exporter_.finish();
     // Half of the time is for requests that may still be answered, half for flushing.
@@ -290,7 +301,7 @@ async::Task<void> Engine::shut_down(io::TimePoint deadline) {
                                            return below != nullptr && below->storage == made.get();
                                        });
                 });
-            if (made->is_started() && is_top) stopping.spawn(made->stop(deadline));
+            if (made->is_started() && is_top) stopping.spawn(stop_quietly(*made, deadline));
         }
         if (stopping.empty() &&
             std::none_of(storages_.begin(), storages_.end(),

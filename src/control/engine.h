@@ -38,7 +38,9 @@ class Engine {
     /// Waits for its nodes, as long as a command may take. Suspends.
     async::Task<Outcome<>> wait_formed(std::string name);
     Outcome<> start_storage(const std::string& name);
-    /// Refused while it is in use. Suspends.
+    /// May it be stopped or removed? Not while it is in use.
+    [[nodiscard]] Outcome<> check_unused(const std::string& name) const;
+    /// Done in any case; the text says what acknowledged changes were lost in doing so. Suspends.
     async::Task<Outcome<>> stop_storage(std::string name, io::TimePoint deadline);
     async::Task<Outcome<>> remove_storage(std::string name);
     async::Task<Outcome<>> add_node(std::string storage, NodeSpec node);

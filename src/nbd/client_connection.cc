@@ -161,6 +161,8 @@ void ClientConnection::send(Call& call, std::uint32_t index) {
     call.sending_ = true;
     call.answered_ = call.failed_ = false;
     call.received_ = 0;
+    call.parts_received_.clear();
+    if (call.request.extents != nullptr) call.described_before_ = call.request.extents->described();
     call.on_send();
     encode(call);
     sender_.push(call);
@@ -272,6 +274,8 @@ async::Task<Result<>> ClientConnection::receive_chunk() {
     if (call == nullptr) co_return fail(ErrorCode::corrupt, "an answer to nothing that was asked");
     if (frame.header.type == ChunkType::offset_data) {
         CO_TRY_VOID(co_await receive_data(frame.header, frame.payload_crc, *call));
+    } else if (frame.header.type == ChunkType::block_status) {
+        CO_TRY_VOID(co_await receive_block_status(frame.header, frame.payload_crc, *call));
     } else if (frame.header.length > 0) {
         if (frame.header.length > ReceiveBuffer::kQuietBytes)
             co_return fail(ErrorCode::corrupt, "a chunk that is longer than what was asked for");
@@ -305,7 +309,7 @@ async::Task<Result<>> ClientConnection::receive_data(const ChunkHeader& header, 
     CO_TRY_VOID(co_await incoming_.take(*stream_, into));
     if (facts_.checksums && crc32c(into, prefix_crc) != crc)
         co_return fail(ErrorCode::corrupt, "checksum of a payload");
-    call.received_ += length;
+    note_received(call, offset - begin, length);
     co_return Result<>{};
 }
 
@@ -325,36 +329,10 @@ Result<> ClientConnection::take_short_body(const ChunkHeader& header,
         if (!lies_within(hole.offset, hole.length, begin, call.request.data.size()))
             return fail(ErrorCode::corrupt, "a hole outside of what was asked for");
         std::memset(call.request.data.data() + (hole.offset - begin), 0, hole.length);
-        call.received_ += hole.length;
+        note_received(call, hole.offset - begin, hole.length);
         return {};
     }
-    if (header.type == ChunkType::block_status) return take_block_status(body, call);
     return fail(ErrorCode::corrupt, "a chunk of unknown type");
-}
-
-Result<> ClientConnection::take_block_status(std::span<const std::byte> body, Call& call) {
-    if (call.is_ping || call.request.op != Op::block_status)
-        return fail(ErrorCode::corrupt, "block status that was not asked for");
-    TRY(const auto status, decode_block_status(body));
-    if (status.context() != facts_.allocation_context) return {};
-    // Descriptors count bytes; an edge within a sector makes the whole sector count as data.
-    std::uint64_t at = 0;
-    const std::uint64_t end = to_bytes(call.request.range.count).value();
-    for (std::size_t i = 0; i < status.size() && at < end; ++i) {
-        const BlockDescriptor descriptor = status[i];
-        const std::uint64_t until = std::min<std::uint64_t>(at + descriptor.length, end);
-        const std::uint64_t first_whole = (at + kSectorBytes - 1) & ~(kSectorBytes - 1);
-        const std::uint64_t last_whole = until & ~(kSectorBytes - 1);
-        if (first_whole != at && !call.request.extents->add({.count = SectorCount(1)})) return {};
-        if (last_whole > first_whole &&
-            !call.request.extents->add(
-                {.count = SectorCount((last_whole - first_whole) >> kSectorShift),
-                 .hole = (descriptor.flags & kStateHole) != 0,
-                 .zero = (descriptor.flags & kStateZero) != 0}))
-            return {};
-        at = until;
-    }
-    return {};
 }
 
 /// The last chunk of an answer is here.
@@ -368,18 +346,45 @@ void ClientConnection::answer(Call& call) {
     send_more();
 }
 
+/// Chunks of a read come in order from any server that is known, and then cost nothing here.
+void ClientConnection::note_received(Call& call, std::uint64_t offset, std::uint64_t length) {
+    if (call.parts_received_.empty() && offset == call.received_) {
+        call.received_ += length;
+        return;
+    }
+    if (call.parts_received_.empty() && call.received_ > 0)
+        call.parts_received_.emplace_back(0, call.received_);
+    call.parts_received_.emplace_back(offset, length);
+    call.received_ += length;
+}
+
+/// Is all there that was asked for, and nothing twice in place of something else?
+Result<> ClientConnection::check_answer(Call& call) {
+    if (call.failed_) return std::unexpected(call.error_);
+    if (call.is_ping) return {};
+    if (call.request.op == Op::block_status &&
+        call.request.extents->described() == call.described_before_)
+        return fail(ErrorCode::io_error, "the server's answer describes nothing");
+    if (call.request.op != Op::read) return {};
+    auto& parts = call.parts_received_;
+    std::sort(parts.begin(), parts.end());
+    std::uint64_t until = parts.empty() ? call.received_ : 0;
+    for (const auto& [offset, length] : parts) {
+        if (offset != until) break;
+        until += length;
+    }
+    if (until != call.request.data.size() || call.received_ != until)
+        return fail(ErrorCode::io_error, "the server's answer has gaps");
+    return {};
+}
+
 void ClientConnection::settle(Call& call) {
-    const bool is_read = !call.is_ping && call.request.op == Op::read;
     if (call.failed_ && call.error_.code == ErrorCode::shutting_down) {
         // Not an answer: whoever comes after this server will give one.
         shutdown("the server is shutting down");
         return;
     }
-    Result<> result;
-    if (call.failed_)
-        result = std::unexpected(call.error_);
-    else if (is_read && call.received_ != call.request.data.size())
-        result = fail(ErrorCode::io_error, "the server's answer has gaps");
+    const Result<> result = check_answer(call);
     static_cast<ListHook<CallTag>&>(call).unlink();
     call.state_ = Call::State::idle;
     call.on_answer(result);

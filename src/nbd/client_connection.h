@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "async/scope.h"
@@ -54,8 +55,11 @@ class Call : public OutgoingFrame, public ListHook<CallTag> {
     bool answered_ = false;  // the answer came while sending
     bool failed_ = false;    // an error chunk came
     Error error_;
-    std::uint32_t index_ = 0;     // place in the table of calls in flight
-    std::uint64_t received_ = 0;  // bytes of a read that have come
+    std::uint32_t index_ = 0;  // place in the table of calls in flight
+    /// Of a read: how much has come, and which parts, unless they came in order.
+    std::uint64_t received_ = 0;
+    std::vector<std::pair<std::uint64_t, std::uint64_t>> parts_received_;  // offset, length
+    SectorCount described_before_;                                         // of block status
     std::array<std::byte, frame_size<RequestHeader>(true)> header_{};
     std::array<io::Slice, 2> parts_;
 };
@@ -105,7 +109,10 @@ class ClientConnection {
     async::Task<Result<>> receive_data(const ChunkHeader& header, std::uint32_t crc, Call& call);
     Result<> take_short_body(const ChunkHeader& header, std::span<const std::byte> body,
                              Call& call);
-    Result<> take_block_status(std::span<const std::byte> body, Call& call);
+    void note_received(Call& call, std::uint64_t offset, std::uint64_t length);
+    async::Task<Result<>> receive_block_status(const ChunkHeader& header, std::uint32_t crc,
+                                               Call& call);
+    Result<> check_answer(Call& call);
     void send_more();
     void send(Call& call, std::uint32_t index);
     void encode(Call& call);

@@ -28,6 +28,13 @@ Op op_of(Command command) {
     }
 }
 
+/// What one answer to block status takes, in bytes, and says at most.
+constexpr std::size_t kBlockStatusBytes = 16 << 10;
+constexpr std::size_t kExtentsMax = 448;
+static_assert(kExtentsMax * (sizeof(block::Extent) + sizeof(BlockDescriptor)) +
+                  frame_size<ChunkHeader>(true) + block_status_size(kExtentsMax) <=
+              kBlockStatusBytes);
+
 /// Looks at the front first: for data that is not zero it costs one comparison.
 bool is_zero(std::span<const std::byte> bytes) {
     return bytes[0] == std::byte{0} &&
@@ -240,10 +247,10 @@ async::Task<void> ServerSession::serve_long_read(Slot& slot) {
 }
 
 async::Task<void> ServerSession::serve_block_status(Slot& slot) {
-    slot.buffer = co_await served_->account().allocate(block::kBufferMinBytes);
-    slot.more = co_await served_->account().allocate(block::kBufferMinBytes);
+    // One buffer: extents, descriptors and the encoded answer, each in its part.
+    slot.buffer = co_await served_->account().allocate(kBlockStatusBytes);
     const auto bytes = slot.buffer.bytes();
-    const std::size_t room = slot.one_extent ? 1 : bytes.size() / sizeof(block::Extent) / 2;
+    const std::size_t room = slot.one_extent ? 1 : kExtentsMax;
     auto* const first = new (bytes.data()) block::Extent[room];
     block::ExtentList extents(std::span(first, room));
     slot.request.extents = &extents;
@@ -257,9 +264,8 @@ async::Task<void> ServerSession::serve_block_status(Slot& slot) {
 void ServerSession::reply_block_status(Slot& slot, std::span<const block::Extent> extents) {
     CHECK(!extents.empty());
     const std::size_t front = frame_size<ChunkHeader>(negotiated_.checksums);
-    const auto scratch = slot.buffer.bytes().subspan(slot.buffer.bytes().size() / 2);
-    auto* const descriptors =
-        new (scratch.data()) BlockDescriptor[scratch.size() / sizeof(BlockDescriptor)];
+    const auto scratch = slot.buffer.bytes().subspan(kExtentsMax * sizeof(block::Extent));
+    auto* const descriptors = new (scratch.data()) BlockDescriptor[kExtentsMax];
     std::size_t count = 0;
     std::uint64_t left = to_bytes(slot.request.range.count).value();
     for (const block::Extent& extent : extents) {
@@ -270,7 +276,7 @@ void ServerSession::reply_block_status(Slot& slot, std::span<const block::Extent
         if (left == 0) break;
     }
     const std::size_t size = front + block_status_size(count);
-    const auto chunk = slot.more.bytes().first(size);
+    const auto chunk = scratch.subspan(kExtentsMax * sizeof(BlockDescriptor)).first(size);
     encode_block_status(chunk.subspan(front), negotiated_.base_allocation_id,
                         std::span(descriptors, count));
     seal_chunk(chunk,

@@ -22,7 +22,7 @@ ServerSession::ServerSession(io::World& world, std::unique_ptr<io::Stream> strea
       incoming_(connections),
       pong_(std::make_unique<Pong>(*this)),
       sender_(*stream_) {
-    auto stalled = [this] { close("a frame or a handshake that has begun does not go on"); };
+    auto stalled = [this] { on_stall(); };
     stall_timer_ = std::make_unique<io::Deadline<decltype(stalled)>>(stalled);
 }
 
@@ -30,6 +30,24 @@ ServerSession::~ServerSession() = default;
 
 void ServerSession::end(std::string reason) {
     if (end_reason_.empty()) end_reason_ = std::move(reason);
+}
+
+/// The client has begun something and must go on with it.
+void ServerSession::expect_within(io::Duration most) {
+    stalled_since_ = world_.clock.now();
+    stall_max_ = most;
+    stall_timer_->arm(world_.clock, stalled_since_ + std::min<io::Duration>(most, kStallCheck));
+}
+
+/// It doesn't. That is tolerated for long where it costs nobody anything, and not where others wait
+/// for the memory that it has.
+void ServerSession::on_stall() {
+    const bool hinders = served_ != nullptr && served_->account().has_waiters();
+    const io::TimePoint now = world_.clock.now();
+    if (hinders || now >= stalled_since_ + stall_max_)
+        close("a frame or a handshake that has begun does not go on");
+    else
+        stall_timer_->arm(world_.clock, std::min(now + kStallCheck, stalled_since_ + stall_max_));
 }
 
 void ServerSession::close(const char* reason) {
@@ -57,7 +75,7 @@ async::Task<void> ServerSession::close_when_answered(const char* reason) {
 }
 
 async::Task<void> ServerSession::run() {
-    stall_timer_->arm(world_.clock, world_.clock.now() + kHandshakeMax);
+    expect_within(kHandshakeMax);
     const bool agreed = co_await handshake();
     stall_timer_->disarm();
     if (agreed && !closing_) {
@@ -152,14 +170,14 @@ async::Task<void> ServerSession::answer_question(ServerHandshake& handshake) {
             handshake.answer(info);
         }
     }
-    stall_timer_->arm(world_.clock, world_.clock.now() + kHandshakeMax);
+    expect_within(kHandshakeMax);
 }
 
 async::Task<Result<>> ServerSession::fill(std::size_t bytes) {
     if (incoming_.size() >= bytes) co_return Result<>{};
     // Between frames a client may be quiet for as long as it likes.
     const bool within_frame = incoming_.size() > 0;
-    if (within_frame) stall_timer_->arm(world_.clock, world_.clock.now() + kStallMax);
+    if (within_frame) expect_within(kStallMax);
     const auto filled = co_await incoming_.fill(*stream_, bytes);
     stall_timer_->disarm();
     co_return filled;
@@ -240,6 +258,14 @@ async::Task<Result<>> ServerSession::receive_write(const ValidRequest& asked,
                                                    std::uint32_t payload_crc) {
     if (asked.length.value() > block::kPayloadMaxBytes)
         co_return co_await receive_long_write(asked);
+    // Whoever sends a header alone gets no memory for it.
+    const std::size_t begun = std::min<std::uint64_t>(asked.length.value(), kBegunBytes);
+    if (incoming_.size() < begun) {
+        expect_within(kStallMax);
+        const auto filled = co_await incoming_.fill(*stream_, begun);
+        stall_timer_->disarm();
+        CO_TRY_VOID(filled);
+    }
     Slot& slot = *co_await free_slot();
     slot.take(asked);
     slot.buffer = co_await allocate(asked.length.value());
@@ -249,7 +275,7 @@ async::Task<Result<>> ServerSession::receive_write(const ValidRequest& asked,
     if (incoming_.size() >= asked.length.value()) {
         incoming_.take_readable(slot.request.data);
     } else {
-        stall_timer_->arm(world_.clock, world_.clock.now() + kStallMax);
+        expect_within(kStallMax);
         const auto taken = co_await incoming_.take(*stream_, slot.request.data);
         stall_timer_->disarm();
         if (!taken) {
@@ -283,7 +309,7 @@ async::Task<Result<>> ServerSession::receive_long_write(const ValidRequest& aske
     for (std::uint64_t at = 0; at < length; at += block::kPayloadMaxBytes) {
         const std::uint64_t piece = std::min<std::uint64_t>(length - at, block::kPayloadMaxBytes);
         block::Buffer buffer = co_await served_->account().allocate(piece);
-        stall_timer_->arm(world_.clock, world_.clock.now() + kStallMax);
+        expect_within(kStallMax);
         const auto taken = co_await incoming_.take(*stream_, buffer.bytes().first(piece));
         stall_timer_->disarm();
         // The slot stays taken: pieces in flight still speak of it, and the connection ends.

@@ -58,6 +58,10 @@ class ServerSession {
     /// that has begun may go without another byte.
     static constexpr std::chrono::seconds kHandshakeMax{30};
     static constexpr std::chrono::seconds kStallMax{60};
+    /// The same while others wait for memory.
+    static constexpr std::chrono::seconds kStallCheck{2};
+    /// So much of a payload must have come before it gets a buffer, in bytes.
+    static constexpr std::size_t kBegunBytes = 4096;
 
     /// `connections`: the account that the receive buffer is taken from.
     ServerSession(io::World& world, std::unique_ptr<io::Stream> stream, ExportSource& source,
@@ -116,6 +120,8 @@ class ServerSession {
     void pong(std::uint64_t cookie);
     void release(Slot& slot);
     void end(std::string reason);
+    void expect_within(io::Duration most);
+    void on_stall();
 
     io::World& world_;
     std::unique_ptr<io::Stream> stream_;
@@ -136,6 +142,8 @@ class ServerSession {
     std::size_t bytes_held_ = 0;  // of payload, by requests in flight
     std::unique_ptr<Pong> pong_;
     std::unique_ptr<io::Timer> stall_timer_;
+    io::TimePoint stalled_since_;
+    io::Duration stall_max_{};
     FrameSender sender_;
     async::Scope requests_scope_;
     async::Scope sender_scope_;

@@ -24,7 +24,6 @@ struct ServerSession::Slot final : OutgoingFrame {
     bool counts_as_held = false;  // `buffer`, in the session's share
     block::Request request;
     block::Buffer buffer;
-    block::Buffer more;                 // block status: the encoded answer
     std::vector<block::Buffer> pieces;  // a long read that is answered as a whole
 
     /// Header of the first chunk, with an offset or a short body behind it.
@@ -40,7 +39,6 @@ struct ServerSession::Slot final : OutgoingFrame {
     void reply_data(std::uint64_t offset, std::span<std::byte> data, std::uint16_t last_flags);
     void clear() {
         buffer = {};
-        more = {};
         request = {};
         part_of_long_read = counts_as_held = false;
         pieces.clear();

@@ -142,8 +142,7 @@ async::Task<Result<>> MemoryDevice::execute(block::Request& request) {
             break;
         case Op::trim:
         case Op::write_zeroes:
-            zero(request);
-            break;
+            co_return zero(request);
         case Op::block_status:
             block_status(request);
             break;
@@ -163,36 +162,46 @@ void MemoryDevice::read(const block::Request& request) const {
     });
 }
 
+/// The memory of a chunk, zeroed if it is new; null if there is none left.
+std::byte* MemoryDevice::chunk_at(std::uint64_t at) {
+    Chunk& chunk = chunks_[at];
+    if (chunk == nullptr) chunk.reset(new (std::nothrow) std::byte[kChunkSectors * kSectorBytes]());
+    return chunk.get();
+}
+
 Result<> MemoryDevice::write(const block::Request& request) {
     Result<> done;
     for_each_chunk(request.range, [&](std::uint64_t at, SectorRange within, SectorCount passed) {
-        Chunk& chunk = chunks_[at];
+        std::byte* const chunk = chunk_at(at);
         if (chunk == nullptr) {
-            chunk.reset(new (std::nothrow) std::byte[kChunkSectors * kSectorBytes]());
-            if (chunk == nullptr) {
-                done = fail(ErrorCode::no_space, "memory device: out of memory");
-                return false;
-            }
+            done = fail(ErrorCode::no_space, "memory device: out of memory");
+            return false;
         }
         const auto from =
             request.data.subspan(to_bytes(passed).value(), to_bytes(within.count).value());
-        std::memcpy(chunk.get() + to_bytes(within.first).value(), from.data(), from.size());
+        std::memcpy(chunk + to_bytes(within.first).value(), from.data(), from.size());
         return true;
     });
     return done;
 }
 
-void MemoryDevice::zero(const block::Request& request) {
+Result<> MemoryDevice::zero(const block::Request& request) {
+    Result<> done;
     for_each_chunk(request.range, [&](std::uint64_t at, SectorRange within, SectorCount) {
-        Chunk& chunk = chunks_[at];
-        if (chunk == nullptr) return true;
-        if (within.count.value() == kChunkSectors && !request.no_hole)
-            chunk.reset();
-        else
-            std::memset(chunk.get() + to_bytes(within.first).value(), 0,
-                        to_bytes(within.count).value());
+        if (chunks_[at] == nullptr && !request.no_hole) return true;
+        if (within.count.value() == kChunkSectors && !request.no_hole) {
+            chunks_[at].reset();
+            return true;
+        }
+        std::byte* const chunk = chunk_at(at);
+        if (chunk == nullptr) {
+            done = fail(ErrorCode::no_space, "memory device: out of memory");
+            return false;
+        }
+        std::memset(chunk + to_bytes(within.first).value(), 0, to_bytes(within.count).value());
         return true;
     });
+    return done;
 }
 
 void MemoryDevice::block_status(const block::Request& request) const {

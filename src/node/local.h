@@ -49,7 +49,8 @@ class MemoryDevice final : public block::Device {
     using Chunk = std::unique_ptr<std::byte[]>;
     Result<> write(const block::Request& request);
     void read(const block::Request& request) const;
-    void zero(const block::Request& request);
+    Result<> zero(const block::Request& request);
+    std::byte* chunk_at(std::uint64_t at);
     void block_status(const block::Request& request) const;
 
     SectorCount size_;

@@ -51,7 +51,7 @@ void Remote::start(Observer* observer) {
     scope_.spawn(keep_connected());
 }
 
-async::Task<void> Remote::stop(io::TimePoint deadline) {
+async::Task<ByteCount> Remote::stop(io::TimePoint deadline) {
     // What was answered is made durable, if the peer is there or comes back in time.
     is_ending_ = true;
     while (link_ != LinkState::ready && !window_.empty() && !stopping_ &&
@@ -83,10 +83,12 @@ async::Task<void> Remote::stop(io::TimePoint deadline) {
     window_room_.wake_all();
     co_await scope_.join();
     fail_waiting();
-    if (window_bytes_ > 0)
+    const ByteCount dropped(window_bytes_);
+    if (dropped.value() > 0)
         log::warning("{}: stopped with {} bytes of changes that may not be durable there", name_,
                      window_bytes_);
     while (Change* const change = window_.front()) leave_window(*change);
+    co_return dropped;
 }
 
 void Remote::hurry() {

@@ -85,8 +85,9 @@ class Remote final : public block::Device, public block::Reclaimable {
     /// Begins to connect. `observer` may be null, else it outlives the node.
     void start(Observer* observer);
     /// Flushes what can be flushed until `deadline`, then drops the connection, the queue and the
-    /// window: what waits fails with `cancelled`. Suspends.
-    async::Task<void> stop(io::TimePoint deadline);
+    /// window: what waits fails with `cancelled`. How many bytes of changes were acknowledged and
+    /// may not be durable there. Suspends.
+    async::Task<ByteCount> stop(io::TimePoint deadline);
 
     /// A stop under way gives up what it still waits for.
     void hurry();

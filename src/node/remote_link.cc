@@ -101,6 +101,7 @@ async::Task<std::string> Remote::connect_once() {
             !connection_->may_succeed_later() || agreed.error().code == ErrorCode::not_found;
         ended = agreed.error().text;
     } else if (const Outcome<> accepted = accept_server(); !accepted) {
+        hopeless_ = geometry_.size.value() == 0;
         connection_->shutdown("refused");
         ended = accepted.error().text;
     } else {

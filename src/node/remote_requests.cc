@@ -136,7 +136,8 @@ async::Task<Result<>> Remote::room_in_window(std::uint64_t bytes) {
     while (window_bytes_ + bytes > most && window_bytes_ > 0) {
         if (stopping_) co_return fail(ErrorCode::cancelled, "the node is stopped");
         if (flush_error_) co_return std::unexpected(*flush_error_);
-        reclaim();
+        reclaim();  // may make room on the spot
+        if (window_bytes_ + bytes <= most || window_bytes_ == 0) break;
         if (!settings_.hold) {
             co_await window_room_.wait();
         } else if (!co_await io::wait_until(world_.clock, window_room_, asked + *settings_.hold) &&
@@ -222,7 +223,8 @@ void Remote::keep(Change& change) {
     window_.push_back(change);
     if (!settle_timer_->is_armed())
         settle_timer_->arm(world_.clock, world_.clock.now() + kSettleAfter);
-    if (pool_.has_waiters()) reclaim();
+    const bool is_half_full = window_bytes_ > settings_.replay_window.value() / 2;
+    if (is_half_full || !window_room_.empty() || pool_.has_waiters()) reclaim();
 }
 
 void Remote::forget_until(std::uint64_t sequence) {

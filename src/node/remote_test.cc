@@ -44,10 +44,12 @@ class FarDisk final : public block::Device {
         std::list<SectorRange>::iterator mine;
         if (block::is_change(request.op)) {
             for (const SectorRange& other : in_flight)
-                EXPECT_FALSE(other.overlaps(request.range)) << "overlapping changes in flight at once";
+                EXPECT_FALSE(other.overlaps(request.range))
+                    << "overlapping changes in flight at once";
             mine = in_flight.insert(in_flight.end(), request.range);
         }
-        for (int turns = static_cast<int>(random() % 4); turns > 0; --turns) co_await async::yield();
+        for (int turns = static_cast<int>(random() % 4); turns > 0; --turns)
+            co_await async::yield();
         ++arrived;
         while (held.contains(request.op) && !dropped) co_await gate.wait();
         if (block::is_change(request.op)) in_flight.erase(mine);
@@ -116,7 +118,8 @@ class Server final : public nbd::ExportSource {
 
     Task<void> start() {
         disk.dropped = false;
-        auto listening = co_await world_.network.listen({.host = "127.0.0.1", .port = port, .unix_path = {}});
+        auto listening =
+            co_await world_.network.listen({.host = "127.0.0.1", .port = port, .unix_path = {}});
         EXPECT_TRUE(listening.has_value()) << listening.error().text;
         listener_ = std::move(*listening);
         port = listener_->endpoint().port;
@@ -146,8 +149,11 @@ class Server final : public nbd::ExportSource {
         block::Device& device() override { return of.disk; }
         block::Account& account() override { return of.payloads_; }
         nbd::ExportInfo info() const override {
-            return {.name = "disk", .size = to_bytes(kSize), .flags = of.flags,
-                    .block_min = of.block_min, .payload_max = of.payload_max};
+            return {.name = "disk",
+                    .size = to_bytes(kSize),
+                    .flags = of.flags,
+                    .block_min = of.block_min,
+                    .payload_max = of.payload_max};
         }
         Server& of;
     };
@@ -158,7 +164,8 @@ class Server final : public nbd::ExportSource {
     }
     Task<std::expected<nbd::HelloAnswer, nbd::Refusal>> hello(nbd::Hello,
                                                               nbd::ServerSession&) override {
-        if (!is_ours) co_return std::unexpected(nbd::Refusal{nbd::ReplyType::error_unsupported, {}});
+        if (!is_ours)
+            co_return std::unexpected(nbd::Refusal{nbd::ReplyType::error_unsupported, {}});
         co_return nbd::HelloAnswer{.checksums = true, .instance = instance, .requests_max = 256};
     }
     Task<void> accept_all() {
@@ -249,10 +256,18 @@ class RemoteTest : public testing::Test {
     Task<void> ready() {
         co_await until([this] { return remote->is_ready(); });
     }
+    /// Starts the server again, and waits until the node has noticed.
+    Task<void> restart() {
+        const std::uint64_t before = remote->status().reconnects;
+        co_await server.start();
+        co_await until([this, before] { return remote->status().reconnects > before; });
+    }
     Task<Result<>> execute(Op op, std::uint64_t at = 0, std::uint64_t count = 0, char fill = 0,
                            bool fua = false, bool fast = false) {
         block::Buffer buffer;
-        Request request{.op = op, .fua = fua, .fast_zero = fast,
+        Request request{.op = op,
+                        .fua = fua,
+                        .fast_zero = fast,
                         .range = {SectorIndex(at), SectorCount(count)}};
         if (op == Op::write || op == Op::read) {
             buffer = co_await payloads.allocate(count * kSectorBytes);
@@ -326,15 +341,14 @@ TEST_F(RemoteTest, overlapping_changes_are_replayed_in_the_order_in_which_they_w
                 const std::uint64_t at = random() % 60;
                 const unsigned kind = random() % 8;
                 const char fill = kind == 0 ? '\0' : static_cast<char>('a' + random() % 26);
-                const auto done = co_await t.execute(kind == 0 ? Op::write_zeroes : Op::write, at, count,
-                                                     fill, kind == 1);
+                const auto done = co_await t.execute(kind == 0 ? Op::write_zeroes : Op::write, at,
+                                                     count, fill, kind == 1);
                 EXPECT_TRUE(done.has_value());
                 std::fill_n(model.begin() + static_cast<std::ptrdiff_t>(at), count, fill);
             }
             co_await t.server.lose_power();
             std::ranges::fill(t.server.disk.current, '?');
-            co_await t.server.start();
-            co_await t.ready();
+            co_await t.restart();
             EXPECT_EQ(t.remote->status().replayed, changes);
             for (std::size_t sector = 0; sector < 60; ++sector)
                 EXPECT_EQ(t.server.disk.current[sector], model[sector]) << "sector " << sector;
@@ -377,8 +391,7 @@ TEST_F(RemoteTest, a_flush_covers_only_what_was_answered_before_it_was_sent) {
         EXPECT_TRUE(flush.answer->has_value());
         EXPECT_EQ(t.window(), 8 * kSectorBytes + kOverhead) << "the second write is still kept";
         co_await t.server.lose_power();
-        co_await t.server.start();
-        co_await t.ready();
+        co_await t.restart();
         EXPECT_EQ(t.remote->status().replayed, 1U);
         EXPECT_EQ(t.server.disk.current[16], 'b');
     });
@@ -395,8 +408,7 @@ TEST_F(RemoteTest, a_write_that_is_in_flight_while_a_flush_is_sent_is_kept) {
         co_await t.until([&] { return write.answer.has_value(); });
         EXPECT_EQ(t.window(), 8 * kSectorBytes + kOverhead);
         co_await t.server.lose_power();
-        co_await t.server.start();
-        co_await t.ready();
+        co_await t.restart();
         EXPECT_EQ(t.server.disk.current[0], 'a');
     });
 }
@@ -413,7 +425,8 @@ TEST_F(RemoteTest, the_window_stays_within_its_bound_and_is_flushed_by_itself) {
         co_await t.start(window_of(kWindow));
         const io::TimePoint before = t.now();
         for (int i = 0; i < 300; ++i) {
-            EXPECT_TRUE((co_await t.write(static_cast<std::uint64_t>(i) % 200 * 32, 32, 'w')).has_value());
+            EXPECT_TRUE(
+                (co_await t.write(static_cast<std::uint64_t>(i) % 200 * 32, 32, 'w')).has_value());
             EXPECT_LE(t.window(), kWindow);
         }
         EXPECT_GT(t.server.disk.count(Op::flush), 10U);
@@ -563,8 +576,7 @@ TEST_F(RemoteTest, what_a_server_lacks_is_done_without) {
         // Zeroes made of writes survive a loss of power, too.
         co_await t.server.lose_power();
         std::ranges::fill(t.server.disk.current, '?');
-        co_await t.server.start();
-        co_await t.until([&] { return t.remote->status().reconnects == 2; });
+        co_await t.restart();
         EXPECT_EQ(t.server.disk.current[9], 'x');
         EXPECT_EQ(t.server.disk.current[10], '\0');
     });
@@ -580,7 +592,8 @@ TEST_F(RemoteTest, payload_limits_and_blocks_of_the_server_are_obeyed) {
             EXPECT_TRUE((co_await t.write(i * 8, 8, static_cast<char>('a' + i))).has_value());
         t.server.disk.seen.clear();
         EXPECT_TRUE((co_await t.execute(Op::read, 0, 160)).has_value());
-        for (std::size_t i = 0; i < 160; ++i) EXPECT_EQ(t.last_read[i], static_cast<char>('a' + i / 8));
+        for (std::size_t i = 0; i < 160; ++i)
+            EXPECT_EQ(t.last_read[i], static_cast<char>('a' + i / 8));
         EXPECT_TRUE((co_await t.write(0, 160, 'z')).has_value());
         EXPECT_TRUE(std::all_of(t.server.disk.current.begin(), t.server.disk.current.begin() + 160,
                                 [](char c) { return c == 'z'; }));
@@ -622,13 +635,15 @@ TEST_F(RemoteTest, a_stop_ends_in_time_while_connecting) {
     });
 }
 
-Task<void> accept_and_say_nothing(io::Listener& listener, std::vector<std::unique_ptr<io::Stream>>& kept) {
+Task<void> accept_and_say_nothing(io::Listener& listener,
+                                  std::vector<std::unique_ptr<io::Stream>>& kept) {
     while (auto stream = co_await listener.accept()) kept.push_back(std::move(*stream));
 }
 
 TEST_F(RemoteTest, a_stop_ends_in_time_amid_the_handshake) {
     run_test([](RemoteTest& t) -> Task<void> {
-        auto listener = co_await t.world.network.listen({.host = "127.0.0.1", .port = 0, .unix_path = {}});
+        auto listener =
+            co_await t.world.network.listen({.host = "127.0.0.1", .port = 0, .unix_path = {}});
         t.server.port = (*listener)->endpoint().port;
         std::vector<std::unique_ptr<io::Stream>> kept;
         async::Scope accepting;
@@ -646,7 +661,8 @@ TEST_F(RemoteTest, a_stop_ends_in_time_amid_the_handshake) {
 TEST_F(RemoteTest, a_stop_ends_in_time_amid_a_replay) {
     run_test([](RemoteTest& t) -> Task<void> {
         co_await t.start();
-        for (std::uint64_t i = 0; i < 100; ++i) EXPECT_TRUE((co_await t.write(i, 8, 'x')).has_value());
+        for (std::uint64_t i = 0; i < 100; ++i)
+            EXPECT_TRUE((co_await t.write(i, 8, 'x')).has_value());
         co_await t.server.lose_power();
         t.server.disk.held.insert(Op::write);
         co_await t.server.start();

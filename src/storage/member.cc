@@ -89,14 +89,17 @@ void Storage::Member::give_up() {
     if (below_ != nullptr) below_->changes().wake_all();
 }
 
-async::Task<void> Storage::Member::close(io::TimePoint deadline) {
+async::Task<void> Storage::Member::close(io::TimePoint deadline, std::vector<std::string>& losses) {
     if (remote_) {
-        co_await remote_->stop(deadline);
+        const ByteCount dropped = co_await remote_->stop(deadline);
+        if (dropped.value() > 0)
+            losses.push_back(fmt::format("{} bytes of changes may not be durable on {}",
+                                         dropped.value(), spec_.type));
     } else if (local_) {
         block::Request request{.op = block::Op::flush};
         if (const auto done = co_await local_->execute(request); !done)
-            log::error("storage {}: {}: flushing before the stop failed: {}", storage_.name(),
-                       spec_.type, to_string(done.error().code));
+            losses.push_back(
+                fmt::format("flushing {} failed: {}", spec_.type, to_string(done.error().code)));
     }
 }
 

@@ -14,7 +14,8 @@ class Storage::Member final : private node::Observer {
     async::Task<void> open();
     /// Stops trying; `open` returns soon.
     void give_up();
-    async::Task<void> close(io::TimePoint deadline);
+    /// Flushes and closes; adds what was lost in doing so to `losses`, a sentence each. Suspends.
+    async::Task<void> close(io::TimePoint deadline, std::vector<std::string>& losses);
     void hurry() {
         if (remote_) remote_->hurry();
     }

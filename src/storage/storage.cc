@@ -140,12 +140,13 @@ std::string Storage::obstacle() const {
                : "its nodes are being placed";
 }
 
-async::Task<void> Storage::stop(io::TimePoint deadline) {
+async::Task<Outcome<>> Storage::stop(io::TimePoint deadline) {
     stopping_ = true;
+    std::vector<std::string> losses;
     for (auto& member : members_) member->give_up();
     {
         async::Scope closing;
-        for (auto& member : members_) closing.spawn(member->close(deadline));
+        for (auto& member : members_) closing.spawn(member->close(deadline, losses));
         co_await closing.join();
     }
     changes_.wake_all();
@@ -160,6 +161,10 @@ async::Task<void> Storage::stop(io::TimePoint deadline) {
     members_.clear();
     since_ = around_.world.clock.wall_now();
     changes_.wake_all();
+    if (losses.empty()) co_return Outcome<>{};
+    log::error("storage {}: stopped, but {}", name(), fmt::join(losses, ", "));
+    co_return refuse(ErrorCode::io_error, fmt::format("storage '{}' is stopped, but {}", name(),
+                                                      fmt::join(losses, ", ")));
 }
 
 void Storage::hurry() {
@@ -189,7 +194,8 @@ async::Task<Outcome<>> Storage::add_node(MemberSpec spec, io::TimePoint deadline
     added.give_up();
     co_await opening.join();
     if (!placed) {
-        co_await added.close(around_.world.clock.now());
+        std::vector<std::string> losses;  // none: it was never used
+        co_await added.close(around_.world.clock.now(), losses);
         co_return placed;
     }
     members_.push_back(std::move(member));

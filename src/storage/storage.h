@@ -107,8 +107,9 @@ class Storage final : public block::Device {
     /// is in the way, at `deadline` or as soon as waiting can't help. Suspends.
     async::Task<Outcome<>> formed(io::TimePoint deadline);
     /// Stops: flushes what can be until `deadline`; requests that wait fail. Nobody may send any
-    /// more. Suspends. `start` may follow.
-    async::Task<void> stop(io::TimePoint deadline);
+    /// more. It is stopped in any case; the text says what acknowledged changes were lost in doing
+    /// so. Suspends. `start` may follow.
+    async::Task<Outcome<>> stop(io::TimePoint deadline);
     /// A stop under way gives up what it still waits for.
     void hurry();
     /// Opens one more node and places it; requests go on meanwhile. On refusal nothing has changed.

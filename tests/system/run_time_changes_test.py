@@ -14,7 +14,7 @@ from lab import DST, Lab, check, main, run, test, wait_until
 
 SECTORS_PER_MIB = 2048
 STOP_MAX_S = 10.0
-COMMAND_MAX_S = 15.0
+COMMAND_MAX_S = 15.0  # a command waits for nodes 10 s at most
 
 
 def create(name, *nodes):
@@ -269,6 +269,25 @@ def commands_are_answered_although_requests_are_held(lab: Lab):
     if code == 0:  # or else it was refused, and nothing has changed
         head.do("export", "add", "vol", "--device", "storage:vol")
     lab.fio("again", head.uri("vol"), overwrites=True, size="16M").wait()
+
+
+@test
+def a_storage_that_holds_requests_is_stopped_and_removed(lab: Lab):
+    exporter, head = start_holding_head(lab)
+    begin = time.monotonic()
+    head.do("export", "remove", "vol", timeout=COMMAND_MAX_S)
+    stop = head.dst("storage", "stop", "vol", timeout=COMMAND_MAX_S)
+    lab.say(f"both took {time.monotonic() - begin:.1f} s")
+    # Acknowledged changes that no flush has made durable are dropped: that must not go unsaid.
+    said = stop.stderr + head.process.log_text()
+    check("not be durable" in said, f"the stop has dropped changes without a word:\n{said}")
+    head.do("storage", "remove", "vol", timeout=COMMAND_MAX_S)
+    check(head.status()["storages"] == [] == head.status()["exports"], f"{head.status()}")
+    exporter.start()
+    head.do(*create("vol", exporter.remote("disk")))
+    head.do("export", "add", "vol", "--device", "storage:vol")
+    lab.fio("again", head.uri("vol"), overwrites=True, size="16M").wait()
+    head.stop()
 
 
 @test
