@@ -31,7 +31,10 @@ Outcome<> check_path(const std::string& file) {
     std::error_code error;
     const auto status = std::filesystem::status(file, error);
     if (status.type() == std::filesystem::file_type::not_found)
-        return refuse(ErrorCode::not_found, fmt::format("algorithm file {}: no such file; build it first, or correct the path", file));
+        return refuse(
+            ErrorCode::not_found,
+            fmt::format("algorithm file {}: no such file; build it first, or correct the path",
+                        file));
     if (error)
         return refuse(fmt::format("algorithm file {}: can't be read: {}", file, error.message()));
     if (status.type() != std::filesystem::file_type::regular)

@@ -91,7 +91,8 @@ Task<int> count(io::World world, block::BufferPool& pool) {
     algorithm::Registry registry;
     if (!registry.register_algorithm("linear", "", algorithm::make_linear)) co_return 1;
     storage::Surroundings around{world, pool, connections, registry, {.id = 1, .incarnation = 1}};
-    storage::Settings wanted{.name = "vol0", .algorithm = "linear", .options = {}, .members = {}, .hold = {}};
+    storage::Settings wanted{
+        .name = "vol0", .algorithm = "linear", .options = {}, .members = {}, .hold = {}};
     wanted.members.push_back({.place = storage::RemotePlace{exporter.listening().front(), "disk0"},
                               .size_max = {},
                               .type = "R"});
