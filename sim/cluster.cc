@@ -21,9 +21,7 @@ constexpr io::Duration kLoadPatience = 1s;
 constexpr io::Duration kClientStopMax = 8s;
 constexpr io::Duration kClientPause = 200ms;
 
-std::vector<control::AccessRule> everybody() {
-    return {*control::parse_access("0.0.0.0/0=rw")};
-}
+std::vector<control::AccessRule> everybody() { return {*control::parse_access("0.0.0.0/0=rw")}; }
 
 }  // namespace
 
@@ -101,8 +99,7 @@ async::Task<Outcome<>> DaemonProgram::start() {
 }
 
 async::Task<void> DaemonProgram::run_load(Running& running) {
-    const exporter::Export* const shown =
-        engine_of(*daemon_).exporter().find(running.export_name);
+    const exporter::Export* const shown = engine_of(*daemon_).exporter().find(running.export_name);
     CHECK(shown != nullptr && shown->target().changes != nullptr);
     while (!shown->target().obstacle().empty()) co_await shown->target().changes->wait();
     co_await running.load->run({world_, *shown->target().device, payloads_});
@@ -113,16 +110,15 @@ async::Task<void> DaemonProgram::stop() {
     const io::TimePoint patience = world_.clock.now() + kLoadPatience;
     while (!scope_.empty() && world_.clock.now() < patience)
         co_await io::sleep_for(world_.clock, kLoadPatience / 10);
-    async::Scope commands;  // those of the API, which is not there
-    co_await daemon_->stop(commands);
+    co_await daemon_->stop(commands_);
     co_await scope_.join();
 }
 
 void DaemonProgram::on_kill() {
-    if (daemon_ == nullptr) return;
-    for (const auto& [name, shown] : engine_of(*daemon_).exporter().exports())
-        forget_guests(*shown);
+    if (daemon_ != nullptr) forget_guests(engine_of(*daemon_).exporter());
 }
+
+void DaemonProgram::command(const Command& make) { commands_.spawn(make(*daemon_)); }
 
 block::Device* DaemonProgram::shown(const std::string& export_name) {
     if (daemon_ == nullptr) return nullptr;
@@ -297,11 +293,11 @@ class PlainClient final : public ClientProgram {
         }
     }
     async::Task<void> connect_once() {
-        auto stream = co_await world_.network.connect(settings_.endpoint,
-                                                      world_.clock.now() + 2s, 4s);
+        auto stream =
+            co_await world_.network.connect(settings_.endpoint, world_.clock.now() + 2s, 4s);
         if (!stream || is_stopping_) co_return;
-        connection_ = std::make_unique<nbd::ClientConnection>(world_, *std::move(stream),
-                                                              connections_);
+        connection_ =
+            std::make_unique<nbd::ClientConnection>(world_, *std::move(stream), connections_);
         const nbd::Wanted wanted{.export_name = settings_.export_name,
                                  .structured_replies = settings_.structured_replies,
                                  .base_allocation = settings_.structured_replies};

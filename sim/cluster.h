@@ -81,8 +81,7 @@ struct InnerLoad {
     std::string export_name;
     MakeLoad make;
 };
-[[nodiscard]] Process::Main daemon(const ConfigBuilder& builder,
-                                   std::vector<InnerLoad> loads = {});
+[[nodiscard]] Process::Main daemon(const ConfigBuilder& builder, std::vector<InnerLoad> loads = {});
 
 class DaemonProgram final : public Program {
   public:
@@ -93,9 +92,10 @@ class DaemonProgram final : public Program {
     async::Task<void> stop() override;
     void on_kill() override;
 
-    /// Once it has started. Its operations are for code of this process (a load), or for tasks that
-    /// `spawn` starts.
-    [[nodiscard]] control::Daemon& daemon() { return *daemon_; }
+    /// What a client of the API would ask for: starts `make(daemon)`. As code of the process: from
+    /// a load, or within `Process::call`. Once it has started.
+    using Command = std::function<async::Task<void>(control::Daemon& daemon)>;
+    void command(const Command& make);
     /// The device that an export shows; null if there is none.
     [[nodiscard]] block::Device* shown(const std::string& export_name);
 
@@ -109,6 +109,7 @@ class DaemonProgram final : public Program {
     block::Account payloads_;
     std::unique_ptr<control::Daemon> daemon_;
     std::vector<std::unique_ptr<Running>> loads_;
+    async::Scope commands_;
     async::Scope scope_;  // last: its tasks use all of the above
 };
 

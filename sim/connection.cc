@@ -137,8 +137,7 @@ void Socket::heard() { last_heard_ = connection_.world().now(); }
 
 bool Socket::is_done() const {
     if (has_user) return false;
-    return is_gone_ || is_broken_ ||
-           (is_shut_ && !out_.is_unacknowledged() && in_.end_arrived());
+    return is_gone_ || is_broken_ || (is_shut_ && !out_.is_unacknowledged() && in_.end_arrived());
 }
 
 void Socket::look_for_silence() {
@@ -228,10 +227,9 @@ void Pipe::arrive() {
 
 void Pipe::flip_a_bit(std::uint64_t from, std::uint64_t until) {
     Network& network = connection_.network();
-    const Rate flip = network
-                          .link(connection_.writer(direction_).host(),
-                                connection_.reader(direction_).host())
-                          .settings.flip;
+    const Rate flip =
+        network.link(connection_.writer(direction_).host(), connection_.reader(direction_).host())
+            .settings.flip;
     from = std::max(from, Network::kNeverFlippedBytes);
     Random& random = connection_.world().random();
     if (from >= until || !random.happens(flip)) return;

@@ -203,9 +203,7 @@ class Connection {
     [[nodiscard]] bool is_open(unsigned direction) const;
     [[nodiscard]] Socket& writer(unsigned direction) { return sockets_[direction]; }
     [[nodiscard]] Socket& reader(unsigned direction) { return sockets_[1 - direction]; }
-    [[nodiscard]] const Socket& reader(unsigned direction) const {
-        return sockets_[1 - direction];
-    }
+    [[nodiscard]] const Socket& reader(unsigned direction) const { return sockets_[1 - direction]; }
     /// A reset that `direction`'s writer sends, to its reader.
     void send_reset(unsigned direction);
     [[nodiscard]] unsigned direction_from(const Socket& socket) const {

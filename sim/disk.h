@@ -43,11 +43,11 @@ struct DiskSettings {
 
 /// What is wrong with a disk at the moment.
 struct DiskFaults {
-    Rate read_error;
-    Rate write_error;
-    Rate flush_error;
+    Rate read_error{};
+    Rate write_error{};
+    Rate flush_error{};
     /// So often a request is stuck, for up to that long.
-    Rate stuck;
+    Rate stuck{};
     io::Duration stuck_max = std::chrono::seconds(10);
     /// Added to every request.
     io::Duration slowness{};

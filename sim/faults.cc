@@ -20,11 +20,11 @@ constexpr io::Duration kBootMax = 1s;
 constexpr io::Duration kUntilClosed = 500ms;
 
 constexpr std::array<std::string_view, kFaultKinds> kNames{
-    "kill",           "restart",        "pause",          "clock step",    "power cut",
-    "partition",      "one-way partition", "reset",       "stall",         "slow link",
-    "lossy link",     "flipped bits",   "slow disk",      "hanging disk",  "stuck requests",
-    "read errors",    "write errors",   "flush errors",   "full disk",     "bad sector",
-    "bit rot",        "exchanged disk", "smaller disk"};
+    "kill",        "restart",           "pause",        "clock step",   "power cut",
+    "partition",   "one-way partition", "reset",        "stall",        "slow link",
+    "lossy link",  "flipped bits",      "slow disk",    "hanging disk", "stuck requests",
+    "read errors", "write errors",      "flush errors", "full disk",    "bad sector",
+    "bit rot",     "exchanged disk",    "smaller disk"};
 
 bool is_of_process(Fault fault) { return fault <= Fault::pause; }
 bool is_of_host(Fault fault) { return fault == Fault::clock_step || fault == Fault::power_cut; }
@@ -399,8 +399,8 @@ void Faults::supervise(Kept& kept) {
     }
     if (kept.stopping_since == io::TimePoint{}) kept.stopping_since = world_.now();
     if (world_.now() - kept.stopping_since < kStopMax) return;
-    complaints_.push_back(fmt::format("{} was asked to stop and has not for {} s", process.name(),
-                                      kStopMax / 1s));
+    complaints_.push_back(
+        fmt::format("{} was asked to stop and has not for {} s", process.name(), kStopMax / 1s));
     process.kill();
 }
 

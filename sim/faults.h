@@ -73,7 +73,8 @@ inline constexpr std::size_t kFaultKinds = 23;
 /// Belongs to one world, and outlives what that runs.
 class Faults {
   public:
-    /// An orderly stop may take so long (the daemon promises 10 s); it is reported, and killed, then.
+    /// An orderly stop may take so long (the daemon promises 10 s); it is reported, and killed,
+    /// then.
     static constexpr io::Duration kStopMax = std::chrono::seconds(12);
 
     explicit Faults(World& world);

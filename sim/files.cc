@@ -82,9 +82,8 @@ async::Task<Result<>> OpenFile::write(ByteOffset at, std::span<const std::byte> 
     const InUse in_use(*this);
     // The request only reads from it.
     const std::span<std::byte> data(const_cast<std::byte*>(from.data()), from.size());
-    const Result<> done =
-        co_await DiskRequest(process_, disk_, durable ? Kind::durable_write : Kind::write,
-                             sectors_of(at, count), data);
+    const Result<> done = co_await DiskRequest(
+        process_, disk_, durable ? Kind::durable_write : Kind::write, sectors_of(at, count), data);
     if (!done && durable &&
         (done.error().code == ErrorCode::io_error ||
          (!info_.is_direct && done.error().code == ErrorCode::no_space)))

@@ -27,8 +27,8 @@ Bind bind_of(const io::Endpoint& endpoint) {
     if (!endpoint.unix_path.empty()) return Bind::path;
     if (endpoint.host.empty() || endpoint.host == "0.0.0.0" || endpoint.host == "::")
         return Bind::any;
-    const bool is_loopback = endpoint.host == "localhost" || endpoint.host == "::1" ||
-                             endpoint.host.starts_with("127.");
+    const bool is_loopback =
+        endpoint.host == "localhost" || endpoint.host == "::1" || endpoint.host.starts_with("127.");
     return is_loopback ? Bind::loopback : Bind::own;
 }
 
@@ -136,9 +136,9 @@ Port* Host::find_port(const io::Endpoint& endpoint) const {
     const Bind asked = bind_of(endpoint);
     for (const auto& port : ports_) {
         const Bind bind = bind_of(port->endpoint());
-        if (asked == Bind::path ? port->endpoint() == endpoint
-                                : port->endpoint().port == endpoint.port &&
-                                      (bind == Bind::any || bind == asked))
+        if (asked == Bind::path
+                ? port->endpoint() == endpoint
+                : port->endpoint().port == endpoint.port && (bind == Bind::any || bind == asked))
             return port.get();
     }
     return nullptr;

@@ -1,6 +1,6 @@
 // dst-sim: runs simulated clusters, seed by seed.
 //
-//     dst-sim [--seed N | --seeds A..B] [--trace]
+//     dst-sim [--scenario exporter|errors|stack] [--seed N | --seeds A..B] [--trace]
 //
 // Exit code: 0 clean, 1 a check failed, 2 usage.
 #include <fmt/format.h>
@@ -18,6 +18,7 @@
 namespace {
 
 struct Options {
+    std::string_view scenario = "exporter";
     std::uint64_t first = 1;
     std::uint64_t last = 1;
     bool trace = false;
@@ -38,8 +39,13 @@ std::optional<Options> parse(int count, char** words) {
             options.trace = true;
             continue;
         }
-        if ((word != "--seed" && word != "--seeds") || ++at == count) return std::nullopt;
+        if (++at == count) return std::nullopt;
         const std::string_view value = words[at];
+        if (word == "--scenario" && dst::sim::parse_shape(value)) {
+            options.scenario = value;
+            continue;
+        }
+        if (word != "--seed" && word != "--seeds") return std::nullopt;
         const std::size_t dots = value.find("..");
         const auto first = number(value.substr(0, dots));
         const auto last = dots == std::string_view::npos ? first : number(value.substr(dots + 2));
@@ -62,7 +68,10 @@ void on_abort(int) {
 int main(int count, char** words) {
     const auto options = parse(count, words);
     if (!options) {
-        std::fputs("usage: dst-sim [--seed N | --seeds A..B] [--trace]\n", stderr);
+        std::fputs(
+            "usage: dst-sim [--scenario exporter|errors|stack] [--seed N | --seeds A..B] "
+            "[--trace]\n",
+            stderr);
         return 2;
     }
     std::signal(SIGABRT, on_abort);
@@ -71,19 +80,23 @@ int main(int count, char** words) {
     double virtual_seconds = 0;
     std::uint64_t seed = options->first;
     while (true) {
-        dst::sim::SmokeSettings settings{.seed = seed};
+        dst::sim::SmokeSettings settings{.seed = seed,
+                                         .shape = *dst::sim::parse_shape(options->scenario)};
         if (options->trace)
             settings.trace = [](std::string_view line) { fmt::print("{}\n", line); };
         const auto result = dst::sim::run_smoke(settings);
         virtual_seconds += result.virtual_seconds;
         if (!result.failure.empty()) {
             ++failed;
-            fmt::print("seed {} failed after {:.3f} s: {}\n  dst-sim --seed {} --trace\n", seed,
-                       result.virtual_seconds, result.failure, seed);
+            fmt::print(
+                "seed {} failed after {:.3f} s: {}\n  dst-sim --scenario {} --seed {} --trace\n",
+                seed, result.virtual_seconds, result.failure, options->scenario, seed);
         } else if (options->first == options->last) {
-            fmt::print("seed {}: {} requests, {} faults, {} replayed, {:.3f} s, {} events, {:x}\n",
-                       seed, result.answered, result.faults, result.replayed,
-                       result.virtual_seconds, result.events, result.digest);
+            fmt::print(
+                "seed {}: {} requests, {} failed, {} faults, {} replayed, {:.3f} s, {} events, "
+                "{:x}\n",
+                seed, result.answered, result.failed, result.faults, result.replayed,
+                result.virtual_seconds, result.events, result.digest);
         }
         if (seed == options->last) break;
         ++seed;

@@ -72,7 +72,8 @@ void Medium::read(SectorRange range, std::span<std::byte> into) const {
         std::memcpy(to, chunk->bytes.data() + piece.first * kSectorBytes,
                     piece.count * kSectorBytes);
         if ((chunk->data & mask) == mask) return;
-        for (std::uint32_t at = piece.first; at < piece.first + piece.count; ++at, to += kSectorBytes)
+        for (std::uint32_t at = piece.first; at < piece.first + piece.count;
+             ++at, to += kSectorBytes)
             if ((chunk->data >> at & 1) == 0) std::memset(to, 0, kSectorBytes);
     });
 }

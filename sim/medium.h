@@ -79,7 +79,7 @@ class Medium {
     static constexpr std::size_t kRecordsMax = 32768;
 
     struct Chunk {
-        std::uint32_t data = 0;  // a bit for each sector that was written
+        std::uint32_t data = 0;                    // a bit for each sector that was written
         std::array<Epoch, kChunkSectors> saved{};  // epoch for which the log has its content
         std::array<std::byte, kChunkSectors * kSectorBytes> bytes;
     };

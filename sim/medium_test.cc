@@ -134,9 +134,10 @@ TEST_F(MediumTest, blocks_of_4096_bytes_are_not_torn) {
         std::vector<std::byte> bytes(16 * kSectorBytes);
         large.read(range(8, 16), bytes);
         for (const std::size_t block : {0U, 1U})
-            EXPECT_TRUE(std::all_of(bytes.begin() + static_cast<std::ptrdiff_t>(block * 4096),
-                                    bytes.begin() + static_cast<std::ptrdiff_t>(block * 4096 + 4096),
-                                    [&](std::byte b) { return b == bytes[block * 4096]; }));
+            EXPECT_TRUE(
+                std::all_of(bytes.begin() + static_cast<std::ptrdiff_t>(block * 4096),
+                            bytes.begin() + static_cast<std::ptrdiff_t>(block * 4096 + 4096),
+                            [&](std::byte b) { return b == bytes[block * 4096]; }));
         seen.emplace(static_cast<char>(bytes[0]), static_cast<char>(bytes[4096]));
     }
     EXPECT_EQ(seen.size(), 4u);

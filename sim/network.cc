@@ -25,10 +25,10 @@ void Network::add_host() {
     links_.resize(count);
     for (std::size_t from = 0; from < count; ++from)
         while (links_[from].size() < count)
-            links_[from].push_back({.settings = from == links_[from].size() ? settings_.loopback
-                                                                            : settings_.link,
-                                    .is_cut = false,
-                                    .free_at = {}});
+            links_[from].push_back(
+                {.settings = from == links_[from].size() ? settings_.loopback : settings_.link,
+                 .is_cut = false,
+                 .free_at = {}});
 }
 
 Link& Network::link(const Host& from, const Host& to) { return links_[from.index()][to.index()]; }
@@ -64,8 +64,8 @@ bool Network::is_open(const Host& from, const Host& to) {
 
 io::TimePoint Network::arrival(const Host& from, const Host& to, std::size_t bytes) {
     Link& along = link(from, to);
-    const auto transfer = static_cast<io::Duration::rep>(bytes * 1'000'000'000 /
-                                                         along.settings.bytes_per_second);
+    const auto transfer =
+        static_cast<io::Duration::rep>(bytes * 1'000'000'000 / along.settings.bytes_per_second);
     along.free_at = std::max(along.free_at, world_.now()) + io::Duration(transfer);
     Random& random = world_.random();
     io::TimePoint arrives =

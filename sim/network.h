@@ -30,7 +30,7 @@ struct LinkSettings {
     /// A segment comes late: it was lost and sent again.
     Rate loss{200};
     /// One bit of a segment is turned over. TCP does not see it (its checksum is weak).
-    Rate flip;
+    Rate flip{};
 };
 
 struct NetworkSettings {

@@ -115,8 +115,8 @@ void Process::start() {
     const async::RunQueue::Enter enter(life_->queue);
     const World::Running running(world_, *this);
     in_turn_ = true;
-    life_->program = main_(
-        {life_->clock, world_.random(), life_->files, life_->sockets, life_->queue});
+    life_->program =
+        main_({life_->clock, world_.random(), life_->files, life_->sockets, life_->queue});
     life_->scope->spawn(run_program());
     in_turn_ = false;
     wants_turn();
@@ -133,6 +133,17 @@ async::Task<void> Process::run_program() {
         refusal_ = started.error().text;
         life_->end = Life::End::gave_up;
     }
+}
+
+bool Process::call(const std::function<void(Program&)>& function) {
+    if (!is_serving() || is_paused_) return false;
+    const async::RunQueue::Enter enter(life_->queue);
+    const World::Running running(world_, *this);
+    in_turn_ = true;
+    function(*life_->program);
+    in_turn_ = false;
+    wants_turn();
+    return true;
 }
 
 void Process::stop() {

@@ -60,6 +60,10 @@ class Process {
     void pause();
     void resume();
 
+    /// Calls `function` as code of the process: what it spawns runs there. False, and nothing is
+    /// called, if the program does not serve or is paused.
+    bool call(const std::function<void(Program&)>& function);
+
     [[nodiscard]] bool is_running() const { return life_ != nullptr; }
     /// Its program has started and was not asked to stop.
     [[nodiscard]] bool is_serving() const;

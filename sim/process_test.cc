@@ -93,8 +93,8 @@ class Refuses final : public Program {
 
 TEST(ProcessTest, a_program_that_can_not_start_ends_and_says_why) {
     World world({.seed = 1});
-    Process& process = world.add_host("a").add_process(
-        "p", [](io::World) { return std::make_unique<Refuses>(); });
+    Process& process =
+        world.add_host("a").add_process("p", [](io::World) { return std::make_unique<Refuses>(); });
     process.start();
     world.run_for(1s);
     EXPECT_FALSE(process.is_running());

@@ -20,10 +20,19 @@ struct GuestsTag {
 };
 template struct Reach<GuestsTag, &exporter::Export::guests_>;
 
+struct LeavingTag {
+    friend constexpr auto member(LeavingTag);
+};
+template struct Reach<LeavingTag, &exporter::Exporter::leaving_>;
+
 }  // namespace
 
 control::Engine& engine_of(control::Daemon& daemon) { return daemon.*member(EngineTag{}); }
 
-void forget_guests(exporter::Export& shown) { (shown.*member(GuestsTag{})).clear(); }
+void forget_guests(exporter::Exporter& exporter) {
+    const auto forget = [](exporter::Export& shown) { (shown.*member(GuestsTag{})).clear(); };
+    for (const auto& [name, shown] : exporter.exports()) forget(*shown);
+    for (exporter::Export* const shown : exporter.*member(LeavingTag{})) forget(*shown);
+}
 
 }  // namespace dst::sim

@@ -1,4 +1,4 @@
-// Reach: the two private members of the product that the simulator needs, and why.
+// Reach: the private members of the product that the simulator needs, and why.
 //
 // A killed process's objects are destroyed in the middle of their work, which the product's own
 // rules allow (async/scope.h). `~Export` however CHECKs that no connection is left, which only an
@@ -7,13 +7,13 @@
 #pragma once
 
 #include "control/daemon.h"
-#include "export/export.h"
+#include "export/exporter.h"
 
 namespace dst::sim {
 
 /// The engine of a daemon.
 [[nodiscard]] control::Engine& engine_of(control::Daemon& daemon);
-/// Makes an export forget its connections.
-void forget_guests(exporter::Export& shown);
+/// Makes all exports of an exporter forget their connections, those too that are being removed.
+void forget_guests(exporter::Exporter& exporter);
 
 }  // namespace dst::sim

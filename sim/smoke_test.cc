@@ -10,13 +10,11 @@ namespace {
 
 std::string traced(std::uint64_t seed) {
     std::string all;
-    const auto result = run_smoke({.seed = seed,
-                                   .requests = 500,
-                                   .faults = 6,
-                                   .trace = [&all](std::string_view line) {
-                                       all += line;
-                                       all += '\n';
-                                   }});
+    const auto result = run_smoke(
+        {.seed = seed, .requests = 500, .faults = 6, .trace = [&all](std::string_view line) {
+             all += line;
+             all += '\n';
+         }});
     EXPECT_EQ(result.failure, "") << "seed " << seed;
     return all;
 }

@@ -85,8 +85,7 @@ class SocketStream::Receive final : public Operation, public SocketWaiter {
         if (taken == 0 && !stream_.is_shut_down_ && !socket.has_ended() && !socket.is_broken())
             return false;
         result_ = taken;
-        if (taken == 0 && !socket.has_ended())
-            result_ = fail(ErrorCode::node_lost, "receiving");
+        if (taken == 0 && !socket.has_ended()) result_ = fail(ErrorCode::node_lost, "receiving");
         return true;
     }
 
@@ -326,8 +325,7 @@ class Sockets::Connect final : public Operation, public io::Interrupt::Hook, pri
     }
     void try_after(io::Duration wait) {
         World& world = process().world();
-        const io::TimePoint there =
-            world.network().arrival(process().host(), *server_, 0) + wait;
+        const io::TimePoint there = world.network().arrival(process().host(), *server_, 0) + wait;
         arm(world.queue(), std::min(there, deadline_));
     }
     void happen() override {
@@ -336,8 +334,8 @@ class Sockets::Connect final : public Operation, public io::Interrupt::Hook, pri
         if (world.now() >= deadline_) return give_up(ErrorCode::timed_out, "no answer in time");
         Host& client = process().host();
         Port* const port = server_->find_port(endpoint_);
-        const bool gets_through = world.network().is_open(client, *server_) &&
-                                  world.network().is_open(*server_, client);
+        const bool gets_through =
+            world.network().is_open(client, *server_) && world.network().is_open(*server_, client);
         if (!gets_through || (port != nullptr && port->is_full())) {
             retry_after_ = retry_after_ == io::Duration::zero() ? kSynRetryFirst : 2 * retry_after_;
             return try_after(retry_after_);
@@ -379,8 +377,7 @@ async::Task<Outcome<std::unique_ptr<io::Stream>>> Sockets::connect(io::Endpoint 
 }
 
 async::Task<Outcome<std::unique_ptr<io::Stream>>> Sockets::connect_unless(
-    io::Endpoint endpoint, io::TimePoint deadline, io::Duration silence,
-    io::Interrupt& interrupt) {
+    io::Endpoint endpoint, io::TimePoint deadline, io::Duration silence, io::Interrupt& interrupt) {
     const auto connected = co_await Connect(process_, endpoint, deadline, interrupt);
     if (!connected) {
         if (connected.error().code == ErrorCode::cancelled)

@@ -15,42 +15,44 @@ constexpr io::Duration kTurnDelayMin = 1us;
 constexpr std::uint64_t kHiccupOneIn = 3000;
 constexpr io::Duration kHiccupMax = 4ms;
 
-thread_local World* current_world = nullptr;
+/// Those of this thread; the last one is the one that runs.
+thread_local std::vector<World*> worlds;
 
 }  // namespace
 
 /// The product's log lines become lines of the trace. Without a trace they are not even made.
 class World::LogCapture {
   public:
-    explicit LogCapture(World& world) : before_(current_world) {
-        current_world = &world;
+    explicit LogCapture(World& world) : world_(world) {
+        worlds.push_back(&world);
         log::set_sink(take);
-        set_level(world);
+        set_level();
     }
     ~LogCapture() {
-        current_world = before_;
-        if (before_ != nullptr)
-            set_level(*before_);
-        else
-            log::set_level(log::Level::info);
+        std::erase(worlds, &world_);
+        set_level();
     }
     LogCapture(const LogCapture&) = delete;
     LogCapture& operator=(const LogCapture&) = delete;
 
   private:
-    static void set_level(const World& world) {
+    static void set_level() {
         constexpr auto kNone = static_cast<log::Level>(255);
-        log::set_level(world.is_traced() ? log::Level::debug : kNone);
+        const World* const world = current();
+        if (world == nullptr)
+            log::set_level(log::Level::info);
+        else
+            log::set_level(world->is_traced() ? log::Level::debug : kNone);
     }
     static void take(log::Level, std::string_view line) {
-        World* const world = current_world;
+        World* const world = current();
         if (world == nullptr)
             std::fprintf(stderr, "%.*s\n", static_cast<int>(line.size()), line.data());
         else
             world->trace(world->running_ == nullptr ? "log" : world->running_->name(), "log: {}",
                          line);
     }
-    World* before_;
+    World& world_;
 };
 
 World::World(WorldSettings settings)
@@ -62,7 +64,7 @@ World::World(WorldSettings settings)
 
 World::~World() = default;
 
-World* World::current() { return current_world; }
+World* World::current() { return worlds.empty() ? nullptr : worlds.back(); }
 
 Host& World::add_host(std::string name) {
     hosts_.push_back(std::make_unique<Host>(*this, std::move(name), hosts_.size()));

@@ -69,9 +69,14 @@ std::span<std::byte> Buffer::bytes() const {
 }
 
 Account::Account(BufferPool& pool, std::size_t guaranteed_slabs) : pool_(pool) {
-    // What others hold or were promised can't be promised again.
-    guaranteed_ = std::min(guaranteed_slabs,
-                           pool.free_count_ - std::min(pool.free_count_, pool.guaranteed_unused_));
+    // What others hold or were promised can't be promised again; and half of the arena is for
+    // whoever needs it, however many there are.
+    const std::size_t half = pool.slabs_total() / 2;
+    const std::size_t unpromised = half - std::min(half, pool.promised_);
+    const std::size_t unheld =
+        pool.free_count_ - std::min(pool.free_count_, pool.guaranteed_unused_);
+    guaranteed_ = std::min({guaranteed_slabs, unpromised, unheld});
+    pool.promised_ += guaranteed_;
     pool.guaranteed_unused_ += guaranteed_;
     pool.accounts_.push_back(this);
 }
@@ -79,6 +84,7 @@ Account::Account(BufferPool& pool, std::size_t guaranteed_slabs) : pool_(pool) {
 Account::~Account() {
     CHECK(slabs_held_ == 0 && waiters_.empty());
     pool_.guaranteed_unused_ -= guaranteed_;
+    pool_.promised_ -= guaranteed_;
     std::erase(pool_.accounts_, this);
     if (pool_.waiting_ > 0) pool_.serve_accounts();
 }
@@ -89,7 +95,9 @@ std::size_t Account::bytes_available() const { return slabs_available() * kSlabB
 
 /// The threshold: its guarantee, and then as much as would be left for the others.
 std::size_t Account::slabs_available() const {
-    const std::size_t unpromised = pool_.free_count_ - pool_.guaranteed_unused_;
+    if (pool_.free_count_ == 0) return 0;
+    const std::size_t unpromised =
+        pool_.free_count_ - std::min(pool_.free_count_, pool_.guaranteed_unused_);
     if (slabs_held_ < guaranteed_) return guaranteed_ - slabs_held_ + unpromised / 2;
     const std::size_t beyond = slabs_held_ - guaranteed_;
     return beyond < unpromised ? (unpromised - beyond + 1) / 2 : 0;
@@ -154,12 +162,13 @@ Buffer Account::try_allocate(std::size_t bytes) {
 
 async::Task<Buffer> Account::allocate(std::size_t bytes) {
     if (Buffer buffer = try_allocate(bytes)) co_return buffer;
+    if (pool_.has_given_up_) co_return Buffer{};
 
     struct Awaiter : Request {
         Account& account;
         Awaiter(Account& from, std::size_t wanted) : account(from) { size_class = wanted; }
         ~Awaiter() {
-            if (granted || !is_linked()) return;
+            if (granted || !is_linked() || is_woken) return;
             --account.pool_.waiting_;
             unlink();
             account.serve_waiters();  // it stood in front of somebody
@@ -194,6 +203,7 @@ void BufferPool::retire(std::unique_ptr<Account> account) {
     CHECK(account->waiters_.empty());
     guaranteed_unused_ -=
         account->guaranteed_ - std::min(account->guaranteed_, account->slabs_held_);
+    promised_ -= account->guaranteed_;
     account->guaranteed_ = 0;
     account->is_retired_ = true;
     retired_.push_back(std::move(account));
@@ -201,6 +211,17 @@ void BufferPool::retire(std::unique_ptr<Account> account) {
     if (waiting_ > 0) serve_accounts();
     // What keeps its buffers may as well let go of them.
     ask_to_reclaim();
+}
+
+void BufferPool::give_up() {
+    has_given_up_ = true;
+    for (Account* const account : accounts_) {
+        while (Account::Request* const first = account->waiters_.front()) {
+            --waiting_;
+            first->is_woken = true;
+            first->wake();
+        }
+    }
 }
 
 void BufferPool::delete_retired() {

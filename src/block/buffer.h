@@ -66,7 +66,8 @@ class Account {
     /// A buffer of at least `bytes` (at most 1 MiB), or an empty one if there is none now, or
     /// somebody waits already.
     [[nodiscard]] Buffer try_allocate(std::size_t bytes);
-    /// The same, but waits; first come, first served. Suspends if there is none now.
+    /// The same, but waits; first come, first served. Empty only after `BufferPool::give_up`.
+    /// Suspends if there is none now.
     [[nodiscard]] async::Task<Buffer> allocate(std::size_t bytes);
 
     [[nodiscard]] std::size_t bytes_held() const;
@@ -79,6 +80,7 @@ class Account {
     friend class Buffer;
     struct Request : async::Waiter {
         std::size_t size_class = 0;
+        bool is_woken = false;  // although nothing was granted
         Buffer granted;
     };
 
@@ -121,6 +123,8 @@ class BufferPool {
     void add(Reclaimable& who) { reclaimables_.push_back(who); }
     /// Deletes `account` once its last buffer is given back. Nobody allocates from it any more.
     void retire(std::unique_ptr<Account> account);
+    /// Nobody waits for memory any more: who does gets an empty buffer. For the end of a daemon.
+    void give_up();
 
   private:
     friend class Account;
@@ -135,6 +139,8 @@ class BufferPool {
     std::size_t free_count_ = 0;
     std::size_t guaranteed_unused_ = 0;  // set aside and not taken yet
     std::size_t waiting_ = 0;
+    std::size_t promised_ = 0;  // all guarantees
+    bool has_given_up_ = false;
     std::vector<Account*> accounts_;
     std::size_t next_account_ = 0;
     List<Reclaimable> reclaimables_;

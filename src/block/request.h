@@ -58,6 +58,22 @@ class ExtentList {
     [[nodiscard]] SectorCount described() const { return described_; }
     [[nodiscard]] bool full() const { return used_ == room_.size(); }
 
+    /// A point to which what was added later can be taken back.
+    struct Mark {
+        std::size_t used = 0;
+        SectorCount last;
+        SectorCount described;
+    };
+    [[nodiscard]] Mark mark() const {
+        return {used_, used_ > 0 ? room_[used_ - 1].count : SectorCount(), described_};
+    }
+    void rewind(const Mark& mark) {
+        CHECK(mark.used <= used_);
+        used_ = mark.used;
+        described_ = mark.described;
+        if (used_ > 0) room_[used_ - 1].count = mark.last;
+    }
+
   private:
     std::span<Extent> room_;
     std::size_t used_ = 0;

@@ -286,6 +286,13 @@ async::Task<void> Engine::shut_down(io::TimePoint deadline) {
         log::warning("stopping although requests wait: their clients will have to ask again");
     async::Scope closing;
     closing.spawn(exporter_.close());
+    // Before the time is up all that still waits, for peers or for memory, is given up.
+    auto last = [this] {
+        for (const auto& [name, made] : storages_) made->abandon();
+        pool_.give_up();
+    };
+    io::Deadline<decltype(last)> timer(last);
+    timer.arm(around_.world.clock, deadline);
     // From the top of the stack down; what waits in a storage fails now, and lets its session go.
     while (true) {
         async::Scope stopping;

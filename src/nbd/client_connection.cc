@@ -136,6 +136,8 @@ void ClientConnection::submit(Call& call) {
         return;
     }
     call.state_ = Call::State::queued;
+    if (call.request.extents != nullptr && !call.extents_before_)
+        call.extents_before_ = call.request.extents->mark();
     calls_.push_back(call);
     if (first_queued_ == nullptr) first_queued_ = &call;
     if (!ended_) send_more();
@@ -162,7 +164,8 @@ void ClientConnection::send(Call& call, std::uint32_t index) {
     call.answered_ = call.failed_ = false;
     call.received_ = 0;
     call.parts_received_.clear();
-    if (call.request.extents != nullptr) call.described_before_ = call.request.extents->described();
+    // An answer that was cut off has left its mark.
+    if (call.extents_before_) call.request.extents->rewind(*call.extents_before_);
     call.on_send();
     encode(call);
     sender_.push(call);
@@ -224,7 +227,7 @@ Call* ClientConnection::find(std::uint64_t cookie) {
 
 async::Task<Result<>> ClientConnection::receive_all() {
     const std::size_t chunk_bytes = frame_size<ChunkHeader>(facts_.checksums);
-    while (true) {
+    while (!ended_) {
         // A simple reply is the shortest thing that a server sends.
         const std::size_t least = facts_.checksums ? chunk_bytes : kSimpleReplyHeaderBytes;
         if (incoming_.size() < least) CO_TRY_VOID(co_await incoming_.fill(*stream_, least));
@@ -241,6 +244,7 @@ async::Task<Result<>> ClientConnection::receive_all() {
         else
             CO_TRY_VOID(co_await receive_chunk());
     }
+    co_return fail(ErrorCode::cancelled, end_reason_);
 }
 
 async::Task<Result<>> ClientConnection::receive_simple() {
@@ -363,7 +367,7 @@ Result<> ClientConnection::check_answer(Call& call) {
     if (call.failed_) return std::unexpected(call.error_);
     if (call.is_ping) return {};
     if (call.request.op == Op::block_status &&
-        call.request.extents->described() == call.described_before_)
+        call.request.extents->described() == call.extents_before_->described)
         return fail(ErrorCode::io_error, "the server's answer describes nothing");
     if (call.request.op != Op::read) return {};
     auto& parts = call.parts_received_;
@@ -387,6 +391,7 @@ void ClientConnection::settle(Call& call) {
     const Result<> result = check_answer(call);
     static_cast<ListHook<CallTag>&>(call).unlink();
     call.state_ = Call::State::idle;
+    call.extents_before_.reset();
     call.on_answer(result);
 }
 

@@ -8,6 +8,7 @@
 #include <array>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -59,7 +60,7 @@ class Call : public OutgoingFrame, public ListHook<CallTag> {
     /// Of a read: how much has come, and which parts, unless they came in order.
     std::uint64_t received_ = 0;
     std::vector<std::pair<std::uint64_t, std::uint64_t>> parts_received_;  // offset, length
-    SectorCount described_before_;                                         // of block status
+    std::optional<block::ExtentList::Mark> extents_before_;                // of block status
     std::array<std::byte, frame_size<RequestHeader>(true)> header_{};
     std::array<io::Slice, 2> parts_;
 };

@@ -17,7 +17,22 @@ void FrameSender::push(OutgoingFrame& frame) {
         frame.frame_done(false);
         return;
     }
+    if (exclusive_ != nullptr && exclusive_ != &frame) {
+        behind_.push_back(frame);
+        return;
+    }
     queue_.push_back(frame);
+    wanted_.wake_one();
+}
+
+void FrameSender::begin_exclusive(OutgoingFrame& frame) {
+    CHECK(exclusive_ == nullptr);
+    exclusive_ = &frame;
+}
+
+void FrameSender::end_exclusive() {
+    exclusive_ = nullptr;
+    queue_.append(behind_);
     wanted_.wake_one();
 }
 
@@ -74,6 +89,7 @@ void FrameSender::drop_all() {
     failed_ = true;
     while (OutgoingFrame* const frame = sending_.pop_front()) frame->frame_done(false);
     while (OutgoingFrame* const frame = queue_.pop_front()) frame->frame_done(false);
+    while (OutgoingFrame* const frame = behind_.pop_front()) frame->frame_done(false);
     drained_.wake_all();
 }
 

@@ -46,8 +46,12 @@ class FrameSender {
 
     /// Queues a frame; it goes at the end of this turn, or when the call before is through.
     void push(OutgoingFrame& frame);
+    /// Until `end_exclusive` only `frame` goes out, as often as it is pushed; others wait behind.
+    /// For an answer whose parts nothing may come between. One at a time.
+    void begin_exclusive(OutgoingFrame& frame);
+    void end_exclusive();
     /// True until a frame that was pushed has been sent.
-    [[nodiscard]] bool busy() { return !queue_.empty() || !sending_.empty(); }
+    [[nodiscard]] bool busy() { return !queue_.empty() || !sending_.empty() || !behind_.empty(); }
     /// Suspends until nothing is left to send, or sending failed.
     async::Task<void> drain();
     /// Sends until `close()` was called and all is sent, or sending fails; drops what is left.
@@ -67,6 +71,8 @@ class FrameSender {
     io::Stream& stream_;
     List<OutgoingFrame, FrameTag> queue_;
     List<OutgoingFrame, FrameTag> sending_;
+    List<OutgoingFrame, FrameTag> behind_;  // wait for the end of an exclusive answer
+    OutgoingFrame* exclusive_ = nullptr;
     std::vector<io::Slice> slices_;
     async::WaitQueue wanted_;
     async::WaitQueue drained_;

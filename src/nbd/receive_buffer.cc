@@ -29,8 +29,9 @@ void ReceiveBuffer::move_to(block::Buffer larger) {
     buffer_ = std::move(larger);
 }
 
-async::Task<void> ReceiveBuffer::make_room() {
+async::Task<bool> ReceiveBuffer::make_room() {
     if (!buffer_) buffer_ = co_await account_.allocate(kQuietBytes);
+    if (!buffer_) co_return false;  // memory is given up
     const bool is_busy = buffer_.bytes().size() >= kBusyBytes;
     if (was_filled_ && !is_busy) {
         was_filled_ = false;
@@ -46,12 +47,13 @@ async::Task<void> ReceiveBuffer::make_room() {
         end_ -= begin_;
         begin_ = 0;
     }
+    co_return true;
 }
 
 async::Task<Result<>> ReceiveBuffer::fill(io::Stream& stream, std::size_t wanted) {
     CHECK(wanted <= kQuietBytes);
     while (size() < wanted) {
-        co_await make_room();
+        if (!co_await make_room()) co_return fail(ErrorCode::no_memory, "memory is given up");
         const io::Slice room(storage().subspan(end_));
         CO_TRY(const auto received, co_await stream.receive(std::span(&room, 1)));
         if (received == 0)
@@ -75,7 +77,7 @@ async::Task<Result<>> ReceiveBuffer::take(io::Stream& stream, std::span<std::byt
     into = into.subspan(take_readable(into));
     while (!into.empty()) {
         // What follows the payload comes along in the same call.
-        co_await make_room();
+        if (!co_await make_room()) co_return fail(ErrorCode::no_memory, "memory is given up");
         const std::array slices{io::Slice(into), io::Slice(storage())};
         CO_TRY(const auto received, co_await stream.receive(slices));
         if (received == 0) co_return fail(ErrorCode::node_lost, "the stream ended within a frame");

@@ -45,7 +45,7 @@ class ReceiveBuffer {
     [[nodiscard]] std::span<std::byte> storage() const {
         return buffer_ ? buffer_.bytes() : std::span<std::byte>{};
     }
-    async::Task<void> make_room();
+    async::Task<bool> make_room();
     void move_to(block::Buffer larger);
 
     block::Account& account_;

@@ -198,8 +198,6 @@ async::Task<void> ServerSession::serve_whole_read(Slot& slot) {
 /// simple reply an error behind the first piece can't be told any more, and proto.md demands that
 /// the connection ends; so there it is done only where memory is too short for the whole.
 async::Task<void> ServerSession::serve_long_read(Slot& slot) {
-    const SectorRange whole = slot.request.range;
-    const SectorCount step = sectors_floor(ByteCount(block::kPayloadMaxBytes));
     if (slot.dont_fragment) {
         reply_error(slot, {ErrorCode::overflow, "too long to go in one chunk"});
         co_return;
@@ -208,8 +206,25 @@ async::Task<void> ServerSession::serve_long_read(Slot& slot) {
         co_await serve_whole_read(slot);
         co_return;
     }
+    // In simple replies nothing may come between the parts, and so there is one such at a time.
+    const bool is_exclusive = !negotiated_.structured_replies;
+    if (is_exclusive) co_await exclusive_reply_.acquire();
     slot.part_of_long_read = true;
     slot.buffer = co_await served_->account().allocate(block::kPayloadMaxBytes);
+    if (slot.buffer) {
+        if (is_exclusive) sender_.begin_exclusive(slot);
+        co_await send_long_read(slot);
+        if (is_exclusive) sender_.end_exclusive();
+    } else {
+        release(slot);  // memory is given up: the server is going away
+    }
+    if (is_exclusive) exclusive_reply_.release();
+}
+
+/// After the last push the slot is the sender's, and free when it is sent.
+async::Task<void> ServerSession::send_long_read(Slot& slot) {
+    const SectorRange whole = slot.request.range;
+    const SectorCount step = sectors_floor(ByteCount(block::kPayloadMaxBytes));
     for (SectorIndex at = whole.first; at < whole.end(); at = at + step) {
         const SectorCount count = std::min(step, whole.end() - at);
         const bool is_last = at + count == whole.end();
@@ -236,7 +251,6 @@ async::Task<void> ServerSession::serve_long_read(Slot& slot) {
             slot.two_slices[0] = io::Slice(slot.request.data);
             slot.send_two_slices(1);
         }
-        // After the last push the slot is the sender's, and free when it is sent.
         if (is_last) co_return;
         while (static_cast<ListHook<FrameTag>&>(slot).is_linked()) co_await slot.sent.wait();
         if (!slot.was_sent) {
@@ -249,6 +263,10 @@ async::Task<void> ServerSession::serve_long_read(Slot& slot) {
 async::Task<void> ServerSession::serve_block_status(Slot& slot) {
     // One buffer: extents, descriptors and the encoded answer, each in its part.
     slot.buffer = co_await served_->account().allocate(kBlockStatusBytes);
+    if (!slot.buffer) {
+        release(slot);  // memory is given up: the server is going away
+        co_return;
+    }
     const auto bytes = slot.buffer.bytes();
     const std::size_t room = slot.one_extent ? 1 : kExtentsMax;
     auto* const first = new (bytes.data()) block::Extent[room];
@@ -262,7 +280,10 @@ async::Task<void> ServerSession::serve_block_status(Slot& slot) {
 }
 
 void ServerSession::reply_block_status(Slot& slot, std::span<const block::Extent> extents) {
-    CHECK(!extents.empty());
+    if (extents.empty()) {
+        reply_error(slot, {ErrorCode::io_error, "the device describes nothing"});
+        return;
+    }
     const std::size_t front = frame_size<ChunkHeader>(negotiated_.checksums);
     const auto scratch = slot.buffer.bytes().subspan(kExtentsMax * sizeof(block::Extent));
     auto* const descriptors = new (scratch.data()) BlockDescriptor[kExtentsMax];

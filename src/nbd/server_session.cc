@@ -237,6 +237,7 @@ async::Task<Result<>> ServerSession::dispatch(const Verdict& verdict, std::uint3
                 break;
             }
             slot.buffer = co_await allocate(asked.length.value());
+            if (!slot.buffer) co_return no_memory(slot);
             slot.counts_as_held = true;
             slot.request.data = slot.buffer.bytes().first(asked.length.value());
             requests_scope_.spawn(serve(slot));
@@ -269,6 +270,7 @@ async::Task<Result<>> ServerSession::receive_write(const ValidRequest& asked,
     Slot& slot = *co_await free_slot();
     slot.take(asked);
     slot.buffer = co_await allocate(asked.length.value());
+    if (!slot.buffer) co_return no_memory(slot);
     slot.counts_as_held = true;
     slot.request.data = slot.buffer.bytes().first(asked.length.value());
     slot.request.buffer = &slot.buffer;
@@ -309,6 +311,7 @@ async::Task<Result<>> ServerSession::receive_long_write(const ValidRequest& aske
     for (std::uint64_t at = 0; at < length; at += block::kPayloadMaxBytes) {
         const std::uint64_t piece = std::min<std::uint64_t>(length - at, block::kPayloadMaxBytes);
         block::Buffer buffer = co_await served_->account().allocate(piece);
+        if (!buffer) co_return fail(ErrorCode::no_memory, "memory is given up");
         expect_within(kStallMax);
         const auto taken = co_await incoming_.take(*stream_, buffer.bytes().first(piece));
         stall_timer_->disarm();
@@ -351,8 +354,14 @@ async::Task<block::Buffer> ServerSession::allocate(std::uint64_t bytes) {
     while (bytes_held_ > 0 && bytes_held_ + bytes > account.bytes_available())
         co_await slot_freed_.wait();
     block::Buffer buffer = co_await account.allocate(bytes);
-    bytes_held_ += buffer.bytes().size();
+    if (buffer) bytes_held_ += buffer.bytes().size();
     co_return buffer;
+}
+
+/// Memory is given up only when the server goes away: the connection ends.
+Result<> ServerSession::no_memory(Slot& slot) {
+    release(slot);
+    return fail(ErrorCode::no_memory, "memory is given up");
 }
 
 void ServerSession::release(Slot& slot) {

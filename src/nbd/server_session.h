@@ -104,6 +104,7 @@ class ServerSession {
     async::Task<void> serve(Slot& slot);
     async::Task<void> serve_long_read(Slot& slot);
     async::Task<void> serve_whole_read(Slot& slot);
+    async::Task<void> send_long_read(Slot& slot);
     bool gather_pieces(Slot& slot);
     async::Task<void> serve_block_status(Slot& slot);
     async::Task<void> serve_piece(std::shared_ptr<LongWrite> all, block::Request request,
@@ -119,6 +120,7 @@ class ServerSession {
     void reply_block_status(Slot& slot, std::span<const block::Extent> extents);
     void pong(std::uint64_t cookie);
     void release(Slot& slot);
+    Result<> no_memory(Slot& slot);
     void end(std::string reason);
     void expect_within(io::Duration most);
     void on_stall();
@@ -140,6 +142,7 @@ class ServerSession {
     std::vector<Slot*> free_slots_;
     async::WaitQueue slot_freed_;
     std::size_t bytes_held_ = 0;  // of payload, by requests in flight
+    async::Semaphore exclusive_reply_{1};
     std::unique_ptr<Pong> pong_;
     std::unique_ptr<io::Timer> stall_timer_;
     io::TimePoint stalled_since_;

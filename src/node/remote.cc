@@ -81,6 +81,7 @@ async::Task<ByteCount> Remote::stop(io::TimePoint deadline) {
     link_changes_.wake_all();
     replay_progress_.wake_all();
     window_room_.wake_all();
+    fail_waiting();  // among them what the scope waits for
     co_await scope_.join();
     fail_waiting();
     const ByteCount dropped(window_bytes_);

@@ -91,6 +91,8 @@ class Remote final : public block::Device, public block::Reclaimable {
 
     /// A stop under way gives up what it still waits for.
     void hurry();
+    /// Drops the connection and fails what waits, now; `stop` has to follow.
+    void abandon();
 
     /// Of no size before the first connection.
     [[nodiscard]] block::Geometry geometry() const override { return geometry_; }
@@ -121,6 +123,7 @@ class Remote final : public block::Device, public block::Reclaimable {
     async::Task<Result<>> execute_change(const block::Request& request);
     async::Task<Result<>> execute_zeroes(const block::Request& request);
     async::Task<Result<>> flush();
+    async::Task<Result<>> flush_now();
     async::Task<Result<>> ask(const block::Request& request);
     async::Task<Result<>> room_in_window(std::uint64_t bytes);
     async::Task<void> flush_by_itself();
@@ -149,7 +152,6 @@ class Remote final : public block::Device, public block::Reclaimable {
     Outcome<> accept_server();
     void take_back_calls();
     void fail_waiting();
-    void abandon();
     void become(LinkEvent event, std::string reason);
 
     io::World& world_;
@@ -196,6 +198,8 @@ class Remote final : public block::Device, public block::Reclaimable {
     std::size_t unwritable_ = 0;
     async::WaitQueue window_room_;
     bool flushing_by_itself_ = false;
+    async::Semaphore flush_turn_{1};
+    std::uint64_t covered_ = 0;  // changes answered up to here are durable
     std::optional<Error> flush_error_;
     bool replay_wanted_ = false;  // whatever instance comes next
     std::size_t replays_in_flight_ = 0;

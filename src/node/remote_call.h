@@ -13,7 +13,7 @@ struct Remote::Pending : nbd::Call {
 
     Remote& owner;
     io::TimePoint since;
-    bool waits_for_link = false;
+    bool held_out = false;  // failed because nothing could answer for too long
     bool is_done = false;
     Result<> result;
     async::WaitQueue done;

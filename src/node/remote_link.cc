@@ -21,6 +21,9 @@ constexpr io::Duration kHandshakeMax = 40s;
 constexpr io::Duration kPingAfter = 1s;
 /// Nothing heard for so long, although asked: the link counts as lost.
 constexpr io::Duration kSilenceMax = 3s;
+/// The kernel's own patience. Longer than ours: it also counts a peer that is alive, busy, and
+/// reads nothing meanwhile.
+constexpr io::Duration kTcpSilenceMax = 20s;
 constexpr std::size_t kReplaysInFlightMax = 64;
 constexpr unsigned kReplayTries = 3;
 
@@ -69,7 +72,7 @@ async::Task<void> Remote::keep_connected() {
 /// One connection from its first packet to its end; returns why it ended, or did not come about.
 async::Task<std::string> Remote::connect_once() {
     auto stream = co_await world_.network.connect_unless(
-        settings_.endpoint, world_.clock.now() + kConnectMax, kSilenceMax, stop_connecting_);
+        settings_.endpoint, world_.clock.now() + kConnectMax, kTcpSilenceMax, stop_connecting_);
     if (stopping_) co_return "stopped";
     if (!stream) co_return stream.error().text;
     connection_ = std::make_unique<nbd::ClientConnection>(world_, std::move(*stream), connections_);
@@ -80,8 +83,10 @@ async::Task<std::string> Remote::connect_once() {
     };
     io::Deadline<decltype(late)> timer(late);
     timer.arm(world_.clock, world_.clock.now() + kHandshakeMax);
-    // A new number for each connection: the peer closes the older ones before it answers.
-    ++session_;
+    // A higher number for each connection, whichever storage made it: the peer closes the older
+    // ones before it answers. Time only grows while this process lives, and the next one has
+    // another incarnation.
+    session_ = static_cast<std::uint64_t>(world_.clock.now().time_since_epoch().count());
     nbd::Wanted wanted{
         .export_name = settings_.export_name,
         .hello = nbd::Hello{.export_name = settings_.export_name,
@@ -182,7 +187,6 @@ async::Task<std::string> Remote::serve_connection() {
                   geometry_.size.value());
         hold_timer_->disarm();
         while (nbd::Call* const call = waiting_.pop_front()) {
-            static_cast<Pending*>(call)->waits_for_link = false;
             connection_->submit(*call);
         }
         waiting_count_ = 0;
@@ -217,7 +221,7 @@ void Remote::take_back_calls() {
             --replays_in_flight_;
             continue;
         }
-        pending.waits_for_link = true;
+        pending.since = world_.clock.now();  // hold counts from when nobody could answer
         ++waiting_count_;
         back.push_back(*call);
     }

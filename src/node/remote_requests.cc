@@ -138,11 +138,13 @@ async::Task<Result<>> Remote::room_in_window(std::uint64_t bytes) {
         if (flush_error_) co_return std::unexpected(*flush_error_);
         reclaim();  // may make room on the spot
         if (window_bytes_ + bytes <= most || window_bytes_ == 0) break;
-        if (!settings_.hold) {
-            co_await window_room_.wait();
-        } else if (!co_await io::wait_until(world_.clock, window_room_, asked + *settings_.hold) &&
-                   link_ != LinkState::ready) {
+        const bool held_out = settings_.hold && world_.clock.now() >= asked + *settings_.hold;
+        if (held_out && link_ != LinkState::ready)
             co_return fail(ErrorCode::io_error, "held for too long");
+        if (!settings_.hold || held_out) {
+            co_await window_room_.wait();
+        } else {
+            co_await io::wait_until(world_.clock, window_room_, asked + *settings_.hold);
         }
     }
     if (stopping_) co_return fail(ErrorCode::cancelled, "the node is stopped");
@@ -192,7 +194,6 @@ void Remote::submit(Pending& call) {
         connection_->submit(call);
         return;
     }
-    call.waits_for_link = true;
     waiting_.push_back(call);
     ++waiting_count_;
     arm_hold();
@@ -211,6 +212,7 @@ void Remote::answered(Pending& call, Result<> answer) {
 /// The peer has it, and may lose it again until a flush.
 void Remote::keep(Change& change) {
     change.sequence = ++answer_sequence_;
+    change.request.fast_zero = false;  // written again it may be slow
     if (unwritable_ > 0) {
         // Written over as a whole, what could not be written again is not missed any more.
         for (Change* at = window_.front(); at != nullptr;) {
@@ -234,12 +236,27 @@ void Remote::forget_until(std::uint64_t sequence) {
     }
 }
 
+/// One at a time: of two in flight, the one that succeeds would hide the one that failed. Who
+/// waited while another covered what it asks for is done.
 async::Task<Result<>> Remote::flush() {
+    const std::uint64_t wanted = answer_sequence_;
+    const bool waits = flush_turn_.available() == 0;
+    co_await flush_turn_.acquire();
+    struct Turn {
+        async::Semaphore& turn;
+        ~Turn() { turn.release(); }
+    } const release_turn{flush_turn_};
+    if (waits && covered_ >= wanted && wanted > 0) co_return Result<>{};
+    co_return co_await flush_now();
+}
+
+async::Task<Result<>> Remote::flush_now() {
     if (stopping_ && link_ != LinkState::ready)
         co_return fail(ErrorCode::cancelled, "the node is stopped");
     if (geometry_.size.value() > 0 && !has_flag(nbd::kFlagSendFlush)) {
-        // Nothing can be made durable there; `status` calls the node volatile.
-        forget_until(answer_sequence_);
+        // Nothing can be made durable there; `status` calls the node volatile. While the link is
+        // away what is kept may still be replayed.
+        if (link_ == LinkState::ready) forget_until(answer_sequence_);
         co_return Result<>{};
     }
     FlushCall call(*this);
@@ -249,12 +266,14 @@ async::Task<Result<>> Remote::flush() {
     if (done && unwritable_ == 0) {
         flush_error_.reset();
         forget_until(call.covers);
+        covered_ = call.covers;
         co_return done;
     }
     const Error error =
         done ? Error{ErrorCode::io_error, "a change could not be written again"} : done.error();
     if (error.code == ErrorCode::cancelled || error.code == ErrorCode::timed_out)
         co_return std::unexpected(error);
+    if (call.held_out) co_return std::unexpected(error);  // the peer has said nothing
     // The peer may have forgotten what it could not make durable (design §4): everything unflushed
     // is written again, before any other flush may succeed. The way to that is a new connection.
     flush_error_ = error;
@@ -310,9 +329,9 @@ void Remote::hold_is_over() {
         auto& call = static_cast<Pending&>(*at);
         if (call.since + *settings_.hold <= now) {
             static_cast<ListHook<nbd::CallTag>&>(call).unlink();
-            call.waits_for_link = false;
             --waiting_count_;
             ++failed;
+            call.held_out = true;
             call.finish(fail(ErrorCode::io_error, "held for too long"));
         }
         at = next;

@@ -109,10 +109,12 @@ bool Storage::Member::is_there() const {
 }
 
 bool Storage::Member::is_connected() const {
+    if (below_ != nullptr) return below_->is_all_connected();
     return remote_ ? remote_->is_ready() && !remote_->status().silent : is_there();
 }
 
 std::size_t Storage::Member::requests_waiting() const {
+    if (below_ != nullptr) return below_->requests_waiting();
     return remote_ ? remote_->status().waiting : 0;
 }
 
@@ -125,6 +127,7 @@ std::string Storage::Member::reason() const {
     if (remote_) return remote_->status().reason;
     if (below_ != nullptr && !below_->is_formed())
         return fmt::format("storage {} is not there: {}", below_->name(), below_->obstacle());
+    if (below_ != nullptr && !below_->is_all_connected()) return below_->status().reason;
     return reason_;
 }
 

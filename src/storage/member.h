@@ -16,6 +16,9 @@ class Storage::Member final : private node::Observer {
     void give_up();
     /// Flushes and closes; adds what was lost in doing so to `losses`, a sentence each. Suspends.
     async::Task<void> close(io::TimePoint deadline, std::vector<std::string>& losses);
+    void abandon() {
+        if (remote_) remote_->abandon();
+    }
     void hurry() {
         if (remote_) remote_->hurry();
     }

@@ -167,6 +167,21 @@ async::Task<Outcome<>> Storage::stop(io::TimePoint deadline) {
                                                       fmt::join(losses, ", ")));
 }
 
+void Storage::abandon() {
+    for (auto& member : members_) member->abandon();
+}
+
+bool Storage::is_all_connected() const {
+    return is_formed_ &&
+           std::ranges::all_of(members_, [](const auto& member) { return member->is_connected(); });
+}
+
+std::size_t Storage::requests_waiting() const {
+    std::size_t waiting = 0;
+    for (const auto& member : members_) waiting += member->requests_waiting();
+    return waiting;
+}
+
 void Storage::hurry() {
     if (!stopping_) return;
     for (auto& member : members_) member->hurry();

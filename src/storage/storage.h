@@ -112,6 +112,10 @@ class Storage final : public block::Device {
     async::Task<Outcome<>> stop(io::TimePoint deadline);
     /// A stop under way gives up what it still waits for.
     void hurry();
+    /// Requests that wait for a peer fail; a stop follows.
+    void abandon();
+    [[nodiscard]] bool is_all_connected() const;
+    [[nodiscard]] std::size_t requests_waiting() const;
     /// Opens one more node and places it; requests go on meanwhile. On refusal nothing has changed.
     /// Suspends.
     async::Task<Outcome<>> add_node(MemberSpec spec, io::TimePoint deadline);

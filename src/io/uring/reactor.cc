@@ -26,12 +26,15 @@ constexpr int kSpinPays = 4;
 /// A budget below this buys nothing.
 constexpr Duration kSpinMin = std::chrono::microseconds(1);
 
-/// How long completions may gather, and how close turns must come for that. A sleep and a wake-up
+/// How long completions may gather, and how short sleeps must be for that. A sleep and a wake-up
 /// cost some 5 us of CPU on both sides, and a round trip of a peer that waits takes 50 us and more.
-constexpr Duration kGatherMoment = std::chrono::microseconds(20);
-constexpr Duration kGatherBegins = std::chrono::microseconds(25);
-constexpr Duration kGatherEnds = std::chrono::microseconds(60);
-constexpr Duration kGatherNever = std::chrono::milliseconds(1);
+constexpr Duration kGatherMoment = std::chrono::microseconds(40);
+constexpr Duration kGatherBelow = std::chrono::microseconds(25);
+/// Longer sleeps count as this long, so that the first busy moments after a quiet hour suffice.
+constexpr Duration kSleepMost = std::chrono::microseconds(100);
+/// Each so many sleeps one does not let gather, to see how soon the next answer would come. Odd,
+/// for sleeps that end at once (what was sent is gone) often alternate with others.
+constexpr unsigned kGatherProbe = 7;
 
 Duration read_clock(clockid_t clock) {
     timespec time{};
@@ -129,26 +132,31 @@ void Reactor::wait() {
         if (spin(std::min(due, last_answer_ + spin_now_))) return;
         time = now();
     }
-    const Duration limit = due == TimePoint::max() ? Duration::max() : due - time;
     if (due <= time) {
         ring_->submit_and_poll();
-    } else if (gathers_) {
-        ring_->submit_and_gather(std::min<Duration>(kGatherMoment, limit), limit);
+        return;
+    }
+    const Duration limit = due == TimePoint::max() ? Duration::max() : due - time;
+    if (ring_->can_gather() && ++sleeps_ % kGatherProbe == 0) {
+        measure_sleep(limit);
+    } else if (sleep_time_ < kGatherBelow) {
+        ring_->submit_and_gather(std::min(kGatherMoment, limit), limit);
     } else {
         ring_->submit_and_wait(limit);
     }
-    note_turn(now());
 }
 
 /// A peer that sends one request at a time, each before the last was answered, would wake this
-/// thread for each of them. Where turns come thicker than sleeping and waking is worth, completions
-/// are let gather for a moment first (as network cards do with interrupts); a peer that waits for
-/// its answer before it asks again makes turns further apart than that, and never waits here.
-void Reactor::note_turn(TimePoint time) {
-    if (!ring_->can_gather()) return;
-    turn_gap_ = (turn_gap_ * 7 + std::min<Duration>(time - last_turn_, kGatherNever)) / 8;
-    last_turn_ = time;
-    gathers_ = turn_gap_ < (gathers_ ? kGatherEnds : kGatherBegins);
+/// thread for each of them. Where sleeps are shorter than falling asleep and waking up is worth,
+/// completions are let gather for a moment first (as network cards do with interrupts). Every
+/// seventh sleep doesn't, and shows how long it would be: a peer that waits for its answer before
+/// it asks again makes that long, and never waits here.
+void Reactor::measure_sleep(Duration limit) {
+    ring_->submit_and_poll();
+    if (ring_->has_answers()) return;
+    const TimePoint begun = now();
+    ring_->submit_and_wait(limit);
+    sleep_time_ = (sleep_time_ * 3 + std::min(now() - begun, kSleepMost)) / 4;
 }
 
 /// Polls; true if there is something to collect.

@@ -98,7 +98,7 @@ class Reactor final : public Clock {
     void wait();
     bool spin(TimePoint until);
     void note_gap(TimePoint now);
-    void note_turn(TimePoint now);
+    void measure_sleep(Duration limit);
     void reap();
     void run_posted();
     void watch_wake_event();
@@ -128,10 +128,9 @@ class Reactor final : public Clock {
     Duration spin_now_;
     TimePoint last_answer_;
 
-    // Gathering: how far turns have been apart lately, and whether completions are let gather.
-    Duration turn_gap_ = std::chrono::seconds(1);
-    TimePoint last_turn_;
-    bool gathers_ = false;
+    // Gathering: how long this thread sleeps when it does not let completions gather.
+    Duration sleep_time_ = std::chrono::seconds(1);
+    std::uint64_t sleeps_ = 0;
 
     // From other threads.
     UniqueFd wake_event_;

@@ -114,6 +114,7 @@ void Ring::submit_and_wait(Duration limit) {
 
 void Ring::submit_and_gather(Duration moment, Duration limit) {
     submit();
+    if (has_answers()) return;
     __kernel_timespec relative{};
     io_uring_getevents_arg argument{};
     argument.pad = static_cast<std::uint32_t>(
