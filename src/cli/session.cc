@@ -33,7 +33,7 @@ std::string unknown_verb(const CLI::App& app) {
     const CLI::App* at = &app;
     while (!at->get_subcommands().empty()) at = at->get_subcommands().front();
     const bool wants_verb = !at->get_subcommands({}).empty();
-    for (const std::string& word : at->remaining())
+    for (const std::string& word : app.remaining(true))
         if (wants_verb && !word.starts_with('-')) return word;
     return {};
 }

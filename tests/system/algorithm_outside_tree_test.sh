@@ -86,7 +86,7 @@ refused "built in" dst algorithm unload linear
 
 # --- used ----------------------------------------------------------------------------------------
 dst storage create s --algorithm stripe --node 'L: memory:64M' --node 'L: memory:64M'
-dst export add s storage:s
+dst export add s --device storage:s
 uri=nbd://127.0.0.1:$port/s
 [ "$(nbdinfo --size "$uri")" -eq $((128 << 20)) ] || fail "size $(nbdinfo --size "$uri")"
 head -c 100M /dev/urandom >"$work/in"
