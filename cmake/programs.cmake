@@ -15,6 +15,14 @@ if(main_source IN_LIST core_sources)
     list(REMOVE_ITEM core_sources ${main_source})
 endif()
 
+# The simulator stands outside of src/: it knows the product, and the product does not know it.
+file(GLOB_RECURSE sim_sources CONFIGURE_DEPENDS sim/*.cc)
+list(FILTER sim_sources EXCLUDE REGEX "/sim/mutants/")
+set(sim_test_sources ${sim_sources})
+list(FILTER sim_test_sources INCLUDE REGEX "_test\\.cc$")
+list(FILTER sim_sources EXCLUDE REGEX "_test\\.cc$")
+list(REMOVE_ITEM sim_sources ${CMAKE_SOURCE_DIR}/sim/main.cc)
+
 # A library needs a source even before the first one is written.
 if(NOT core_sources)
     file(WRITE ${CMAKE_BINARY_DIR}/empty.cc "")
@@ -47,11 +55,18 @@ if(have_main)
     set_target_properties(dst PROPERTIES ENABLE_EXPORTS ON DEFINE_SYMBOL "")
 endif()
 
+add_library(dst_sim STATIC ${sim_sources})
+target_include_directories(dst_sim PUBLIC ${CMAKE_SOURCE_DIR})
+target_link_libraries(dst_sim PUBLIC dst_core)
+target_precompile_headers(dst_sim REUSE_FROM dst_core)
+dst_program(dst-sim sim/main.cc)
+target_link_libraries(dst-sim PRIVATE dst_sim)
+
 # Unit tests run under sanitizers, so a plain release build leaves them out;
 # `tools/build release dst_unit_tests` builds them there too.
 if(unit_test_sources)
-    dst_program(dst_unit_tests ${unit_test_sources} ${unit_test_main})
-    target_link_libraries(dst_unit_tests PRIVATE
+    dst_program(dst_unit_tests ${unit_test_sources} ${sim_test_sources} ${unit_test_main})
+    target_link_libraries(dst_unit_tests PRIVATE dst_sim
         GTest::gmock $<IF:$<BOOL:${unit_test_main}>,GTest::gtest,GTest::gtest_main>)
     if(NOT DST_SANITIZE)
         set_target_properties(dst_unit_tests PROPERTIES EXCLUDE_FROM_ALL ON)

@@ -51,14 +51,14 @@ Task<void> open(io::World world, Desk& desk) {
     while (desk.hold) co_await io::sleep_for(world.clock, 1ms);
 }
 
-class DiskTest : public testing::Test {
+class SimulatedDiskTest : public testing::Test {
   protected:
     World world{{.seed = 4}};
     Host& host = world.add_host("a");
     Disk& disk = host.add_disk("/disk", {.size = SectorCount(1024)});
 };
 
-TEST_F(DiskTest, a_disk_is_one_writers_or_many_readers) {
+TEST_F(SimulatedDiskTest, a_disk_is_one_writers_or_many_readers) {
     Desk first{.hold = true};
     Desk second{.hold = true};
     Desk reader{.options = {.read_only = true}, .hold = true};
@@ -86,7 +86,7 @@ TEST_F(DiskTest, a_disk_is_one_writers_or_many_readers) {
     three.kill();
 }
 
-TEST_F(DiskTest, a_successor_of_a_killed_process_gets_the_lock) {
+TEST_F(SimulatedDiskTest, a_successor_of_a_killed_process_gets_the_lock) {
     Desk desk{.hold = true};
     Process& process = host.add_process("p", script(open, desk));
     for (int round = 0; round < 20; ++round) {
@@ -97,7 +97,7 @@ TEST_F(DiskTest, a_successor_of_a_killed_process_gets_the_lock) {
     }
 }
 
-TEST_F(DiskTest, what_is_not_there_is_not_found) {
+TEST_F(SimulatedDiskTest, what_is_not_there_is_not_found) {
     Desk desk;
     Host& other = world.add_host("b");
     other.add_process("p", script(open, desk)).start();
@@ -137,7 +137,7 @@ Task<void> use(io::World world, Desk& desk) {
     desk.opened_at = world.clock.now();
 }
 
-TEST_F(DiskTest, a_file_does_what_the_seam_says) {
+TEST_F(SimulatedDiskTest, a_file_does_what_the_seam_says) {
     Desk desk;
     host.add_process("p", script(use, desk)).start();
     world.run_for(1s);
@@ -206,7 +206,8 @@ std::uint64_t check(Disk& disk, Stamps& stamps, bool after_power_cut) {
     return lost;
 }
 
-TEST_F(DiskTest, a_killed_process_leaves_what_was_answered_and_a_power_cut_what_was_synced) {
+TEST_F(SimulatedDiskTest,
+       a_killed_process_leaves_what_was_answered_and_a_power_cut_what_was_synced) {
     Stamps stamps;
     for (auto& versions : stamps.versions) versions = {'\0'};
     Process& process = host.add_process("p", script(stamp, stamps));
@@ -251,7 +252,7 @@ Task<void> fail(io::World world, Failing& failing) {
     failing.is_done = true;
 }
 
-TEST_F(DiskTest, faults_of_a_disk_are_answered_as_they_are) {
+TEST_F(SimulatedDiskTest, faults_of_a_disk_are_answered_as_they_are) {
     Failing failing;
     Process& process = host.add_process("p", script(fail, failing));
     const auto run = [&](DiskFaults faults) {
@@ -281,7 +282,7 @@ TEST_F(DiskTest, faults_of_a_disk_are_answered_as_they_are) {
     EXPECT_EQ(failing.read, ErrorCode::io_error);
 }
 
-TEST_F(DiskTest, a_failed_flush_stays_failed_until_the_file_is_opened_anew) {
+TEST_F(SimulatedDiskTest, a_failed_flush_stays_failed_until_the_file_is_opened_anew) {
     Failing failing;
     Process& process = host.add_process("p", script(fail, failing));
     disk.set_faults({.flush_error = percent(100)});
@@ -293,7 +294,7 @@ TEST_F(DiskTest, a_failed_flush_stays_failed_until_the_file_is_opened_anew) {
     process.kill();
 }
 
-TEST_F(DiskTest, a_disk_that_hangs_answers_when_it_goes_on) {
+TEST_F(SimulatedDiskTest, a_disk_that_hangs_answers_when_it_goes_on) {
     Failing failing;
     Process& process = host.add_process("p", script(fail, failing));
     disk.set_faults({.hangs = true});
@@ -307,7 +308,7 @@ TEST_F(DiskTest, a_disk_that_hangs_answers_when_it_goes_on) {
     process.kill();
 }
 
-TEST_F(DiskTest, an_exchanged_disk_is_another_one_and_the_old_one_comes_back_as_it_was) {
+TEST_F(SimulatedDiskTest, an_exchanged_disk_is_another_one_and_the_old_one_comes_back_as_it_was) {
     std::vector<std::byte> bytes(512, std::byte{'k'});
     disk.medium().write({SectorIndex(9), SectorCount(1)}, bytes);
     const std::uint64_t identity = disk.medium().identity();

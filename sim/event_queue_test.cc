@@ -56,7 +56,7 @@ TEST(EventQueueTest, a_heap_gives_back_what_a_sorted_list_would) {
     EXPECT_TRUE(std::ranges::is_sorted(times));
 }
 
-TEST(RandomTest, a_seed_means_the_same_on_every_machine) {
+TEST(SimulatedRandomTest, a_seed_means_the_same_on_every_machine) {
     Random random(42);
     EXPECT_EQ(random.next(), 1546998764402558742u);
     EXPECT_EQ(random.next(), 6990951692964543102u);
@@ -64,7 +64,7 @@ TEST(RandomTest, a_seed_means_the_same_on_every_machine) {
     EXPECT_NE(other.next(), 1546998764402558742u);
 }
 
-TEST(RandomTest, rates_are_kept) {
+TEST(SimulatedRandomTest, rates_are_kept) {
     Random random(7);
     int happened = 0;
     for (int at = 0; at < 100'000; ++at) happened += random.happens(percent(10)) ? 1 : 0;

@@ -14,7 +14,6 @@ using namespace std::chrono_literals;
 using block::Op;
 using block::Request;
 
-constexpr std::uint64_t kSectorsMax = 16;
 constexpr std::size_t kDepth = 8;
 constexpr io::Duration kBurstPause = 60ms;
 
@@ -53,7 +52,7 @@ async::Task<void> ModelLoad::work(Site site) {
                 site.world.clock,
                 io::Duration(static_cast<std::int64_t>(random.below(2 * kBurstPause.count()))));
         const std::uint64_t block = model_.block.value();
-        const std::uint64_t blocks = 1 + random.below(kSectorsMax / block);
+        const std::uint64_t blocks = 1 + random.below(model_.longest.value() / block);
         const std::uint64_t at = block * random.below(model_.size.value() / block - blocks + 1);
         const std::uint64_t count = blocks * block;
         const std::uint64_t kind = random.below(20);

@@ -24,6 +24,7 @@ struct Model {
 
     SectorCount size;
     SectorCount block{1};  // requests begin and end at blocks
+    SectorCount longest{16};
     std::uint64_t total;
     /// Requests may fail: what a failed change left is unknown until it is written over.
     bool may_fail = false;

@@ -98,7 +98,7 @@ Task<void> send(io::World world, Talk& talk) {
     talk.broken_at = world.clock.now();
 }
 
-class NetworkTest : public testing::Test {
+class SimulatedNetworkTest : public testing::Test {
   protected:
     void build(WorldSettings settings = {}) {
         world = std::make_unique<World>(settings);
@@ -123,7 +123,7 @@ class NetworkTest : public testing::Test {
     Process* client = nullptr;
 };
 
-TEST_F(NetworkTest, a_stream_arrives_whole_in_order_and_cut_anywhere) {
+TEST_F(SimulatedNetworkTest, a_stream_arrives_whole_in_order_and_cut_anywhere) {
     for (std::uint64_t seed = 1; seed < 20; ++seed) {
         talk = {};
         talk.to_send = 1'000'000;
@@ -139,7 +139,7 @@ TEST_F(NetworkTest, a_stream_arrives_whole_in_order_and_cut_anywhere) {
     }
 }
 
-TEST_F(NetworkTest, who_does_not_read_stops_the_sender) {
+TEST_F(SimulatedNetworkTest, who_does_not_read_stops_the_sender) {
     talk.to_send = 10'000'000;
     talk.reads = false;
     talk.silence = 0s;
@@ -154,7 +154,7 @@ TEST_F(NetworkTest, who_does_not_read_stops_the_sender) {
     EXPECT_TRUE(talk.in_order);
 }
 
-TEST_F(NetworkTest, a_full_window_breaks_a_connection_with_a_limit_on_silence) {
+TEST_F(SimulatedNetworkTest, a_full_window_breaks_a_connection_with_a_limit_on_silence) {
     talk.to_send = 10'000'000;
     talk.reads = false;
     build();
@@ -163,7 +163,7 @@ TEST_F(NetworkTest, a_full_window_breaks_a_connection_with_a_limit_on_silence) {
     EXPECT_EQ(talk.send_error, ErrorCode::node_lost);
 }
 
-TEST_F(NetworkTest, nobody_listens_is_refused_at_once) {
+TEST_F(SimulatedNetworkTest, nobody_listens_is_refused_at_once) {
     talk.listens = false;
     build();
     begin();
@@ -172,7 +172,7 @@ TEST_F(NetworkTest, nobody_listens_is_refused_at_once) {
     EXPECT_LT(talk.connected_at - EventQueue::kBegin, 10ms);
 }
 
-TEST_F(NetworkTest, a_dead_host_is_met_with_silence) {
+TEST_F(SimulatedNetworkTest, a_dead_host_is_met_with_silence) {
     build();
     far->lose_power();
     client->start();
@@ -181,7 +181,7 @@ TEST_F(NetworkTest, a_dead_host_is_met_with_silence) {
     EXPECT_GE(talk.connected_at - EventQueue::kBegin, 5s);
 }
 
-TEST_F(NetworkTest, an_address_that_nobody_has_is_not_found) {
+TEST_F(SimulatedNetworkTest, an_address_that_nobody_has_is_not_found) {
     build();
     talk.server.host = "nowhere";
     client->start();
@@ -189,7 +189,7 @@ TEST_F(NetworkTest, an_address_that_nobody_has_is_not_found) {
     EXPECT_EQ(talk.connect_error, ErrorCode::not_found);
 }
 
-TEST_F(NetworkTest, a_partition_is_survived_if_it_is_shorter_than_the_silence) {
+TEST_F(SimulatedNetworkTest, a_partition_is_survived_if_it_is_shorter_than_the_silence) {
     talk.to_send = 30'000'000;
     talk.silence = 10s;
     build();
@@ -207,7 +207,7 @@ TEST_F(NetworkTest, a_partition_is_survived_if_it_is_shorter_than_the_silence) {
     EXPECT_TRUE(talk.in_order);
 }
 
-TEST_F(NetworkTest, a_longer_partition_breaks_the_connection_for_who_wants_to_know) {
+TEST_F(SimulatedNetworkTest, a_longer_partition_breaks_the_connection_for_who_wants_to_know) {
     talk.to_send = 30'000'000;
     build();
     begin();
@@ -222,7 +222,7 @@ TEST_F(NetworkTest, a_longer_partition_breaks_the_connection_for_who_wants_to_kn
     EXPECT_EQ(talk.receive_error, ErrorCode::node_lost);
 }
 
-TEST_F(NetworkTest, an_idle_connection_over_a_cut_link_breaks_too) {
+TEST_F(SimulatedNetworkTest, an_idle_connection_over_a_cut_link_breaks_too) {
     build();
     begin();
     world->run_for(10s);
@@ -233,7 +233,8 @@ TEST_F(NetworkTest, an_idle_connection_over_a_cut_link_breaks_too) {
     EXPECT_EQ(talk.send_error, ErrorCode::node_lost);
 }
 
-TEST_F(NetworkTest, over_a_link_that_is_cut_one_way_bytes_arrive_and_are_not_acknowledged) {
+TEST_F(SimulatedNetworkTest,
+       over_a_link_that_is_cut_one_way_bytes_arrive_and_are_not_acknowledged) {
     talk.to_send = 100'000;
     build();
     begin();
@@ -246,7 +247,7 @@ TEST_F(NetworkTest, over_a_link_that_is_cut_one_way_bytes_arrive_and_are_not_ack
     EXPECT_TRUE(talk.in_order);
 }
 
-TEST_F(NetworkTest, a_reset_breaks_both_ends) {
+TEST_F(SimulatedNetworkTest, a_reset_breaks_both_ends) {
     talk.to_send = 30'000'000;
     build();
     begin();
@@ -261,7 +262,7 @@ TEST_F(NetworkTest, a_reset_breaks_both_ends) {
     EXPECT_EQ(world->network().connection_count(), 0u);
 }
 
-TEST_F(NetworkTest, a_stalled_connection_is_not_closed) {
+TEST_F(SimulatedNetworkTest, a_stalled_connection_is_not_closed) {
     talk.to_send = 30'000'000;
     talk.silence = 0s;
     build();
@@ -276,7 +277,7 @@ TEST_F(NetworkTest, a_stalled_connection_is_not_closed) {
     EXPECT_EQ(talk.received, talk.to_send);
 }
 
-TEST_F(NetworkTest, a_paused_process_accepts_in_its_backlog_and_a_killed_one_for_a_while) {
+TEST_F(SimulatedNetworkTest, a_paused_process_accepts_in_its_backlog_and_a_killed_one_for_a_while) {
     build();
     server->start();
     world->run_for(1ms);
@@ -291,7 +292,7 @@ TEST_F(NetworkTest, a_paused_process_accepts_in_its_backlog_and_a_killed_one_for
                 talk.broken_at > talk.connected_at);
 }
 
-TEST_F(NetworkTest, what_a_killed_process_had_sent_still_arrives) {
+TEST_F(SimulatedNetworkTest, what_a_killed_process_had_sent_still_arrives) {
     talk.to_send = 100'000;
     build();
     begin();
@@ -303,7 +304,7 @@ TEST_F(NetworkTest, what_a_killed_process_had_sent_still_arrives) {
     EXPECT_FALSE(talk.receive_error.has_value());
 }
 
-TEST_F(NetworkTest, a_host_that_comes_back_knows_of_no_connection) {
+TEST_F(SimulatedNetworkTest, a_host_that_comes_back_knows_of_no_connection) {
     talk.silence = 30s;
     build();
     begin();
@@ -317,7 +318,7 @@ TEST_F(NetworkTest, a_host_that_comes_back_knows_of_no_connection) {
     EXPECT_EQ(talk.send_error, ErrorCode::node_lost) << "a probe was answered by a reset";
 }
 
-TEST_F(NetworkTest, flipped_bits_are_seen_only_where_they_are_permitted) {
+TEST_F(SimulatedNetworkTest, flipped_bits_are_seen_only_where_they_are_permitted) {
     talk.to_send = 5'000'000;
     build();
     world->network().link(*near, *far).settings.flip = percent(50);
@@ -341,7 +342,7 @@ Task<void> listen_twice(io::World world, Talk& talk) {
     EXPECT_FALSE(foreign.has_value());
 }
 
-TEST_F(NetworkTest, a_port_in_use_is_tried_again_for_two_seconds) {
+TEST_F(SimulatedNetworkTest, a_port_in_use_is_tried_again_for_two_seconds) {
     build();
     Process& process = far->add_process("twice", script(listen_twice, talk));
     process.start();
@@ -370,7 +371,7 @@ Task<void> give_up_soon(io::World world, Giving& giving) {
     co_await scope.join();
 }
 
-TEST_F(NetworkTest, a_connect_is_given_up_when_the_caller_says_so) {
+TEST_F(SimulatedNetworkTest, a_connect_is_given_up_when_the_caller_says_so) {
     build();
     far->lose_power();
     Giving giving;

@@ -27,7 +27,7 @@ Task<void> tick(io::World world, Ticks& ticks) {
     }
 }
 
-TEST(ProcessTest, time_is_virtual) {
+TEST(SimulatedProcessTest, time_is_virtual) {
     World world({.seed = 1});
     Ticks ticks{.times = {}, .most = 100'000};
     Process& process = world.add_host("a").add_process("p", script(tick, ticks));
@@ -37,7 +37,7 @@ TEST(ProcessTest, time_is_virtual) {
     process.kill();
 }
 
-TEST(ProcessTest, a_killed_process_is_gone_and_may_start_again) {
+TEST(SimulatedProcessTest, a_killed_process_is_gone_and_may_start_again) {
     World world({.seed = 1});
     Ticks ticks;
     Process& process = world.add_host("a").add_process("p", script(tick, ticks));
@@ -55,7 +55,7 @@ TEST(ProcessTest, a_killed_process_is_gone_and_may_start_again) {
     EXPECT_EQ(ticks.times.size(), before + 1);
 }
 
-TEST(ProcessTest, a_paused_process_does_nothing_and_its_timers_fire_late) {
+TEST(SimulatedProcessTest, a_paused_process_does_nothing_and_its_timers_fire_late) {
     World world({.seed = 1});
     Ticks ticks;
     Process& process = world.add_host("a").add_process("p", script(tick, ticks));
@@ -70,7 +70,7 @@ TEST(ProcessTest, a_paused_process_does_nothing_and_its_timers_fire_late) {
     EXPECT_GT(ticks.times[1], 1s);
 }
 
-TEST(ProcessTest, an_orderly_stop_waits_for_the_program) {
+TEST(SimulatedProcessTest, an_orderly_stop_waits_for_the_program) {
     World world({.seed = 1});
     Ticks ticks{.times = {}, .most = 10};
     Process& process = world.add_host("a").add_process("p", script(tick, ticks));
@@ -91,7 +91,7 @@ class Refuses final : public Program {
     Task<void> stop() override { co_return; }
 };
 
-TEST(ProcessTest, a_program_that_can_not_start_ends_and_says_why) {
+TEST(SimulatedProcessTest, a_program_that_can_not_start_ends_and_says_why) {
     World world({.seed = 1});
     Process& process =
         world.add_host("a").add_process("p", [](io::World) { return std::make_unique<Refuses>(); });
@@ -101,7 +101,7 @@ TEST(ProcessTest, a_program_that_can_not_start_ends_and_says_why) {
     EXPECT_EQ(process.refusal(), "no disk today");
 }
 
-TEST(ProcessTest, clocks_of_hosts_differ_for_people_only) {
+TEST(SimulatedProcessTest, clocks_of_hosts_differ_for_people_only) {
     World world({.seed = 1});
     Host& a = world.add_host("a");
     Host& b = world.add_host("b");
@@ -201,7 +201,7 @@ struct PairWorld {
     Process* client = nullptr;
 };
 
-TEST(ProcessTest, a_process_can_be_killed_wherever_its_coroutines_stand) {
+TEST(SimulatedProcessTest, a_process_can_be_killed_wherever_its_coroutines_stand) {
     std::uint64_t steps = 0;
     std::uint64_t served = 0;
     {
@@ -230,7 +230,7 @@ TEST(ProcessTest, a_process_can_be_killed_wherever_its_coroutines_stand) {
     }
 }
 
-TEST(ProcessTest, a_host_can_lose_its_power_at_any_time) {
+TEST(SimulatedProcessTest, a_host_can_lose_its_power_at_any_time) {
     for (std::uint64_t at = 0; at < 300; ++at) {
         PairWorld cut(at);
         cut.world.run_for(at * 20us);
@@ -245,7 +245,7 @@ TEST(ProcessTest, a_host_can_lose_its_power_at_any_time) {
     }
 }
 
-TEST(WorldTest, the_same_seed_is_the_same_run) {
+TEST(SimulatedWorldTest, the_same_seed_is_the_same_run) {
     const auto run = [](std::uint64_t seed) {
         PairWorld pair(seed);
         pair.world.run_for(1s);

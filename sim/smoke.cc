@@ -59,6 +59,11 @@ class Smoke {
         constexpr std::array<std::uint64_t, 3> kWindows{64 << 10, 256 << 10, 4 << 20};
         replay_window_ = ByteCount(kWindows[draw_.below(kWindows.size())]);
         checksums_ = !draw_.one_in(4);
+        if (draw_.one_in(8)) {
+            // Long requests, fewer of them, and little memory for them.
+            longest_ = SectorCount(draw_.one_in(2) ? 256 : 2048);
+            memory_ = ByteCount(34 << 20);
+        }
         disk_.block_bytes = draw_.one_in(4) ? 4096 : 512;
         disk_.can_zero_fast = !draw_.one_in(4);
         return drawn;
@@ -83,8 +88,8 @@ class Smoke {
         middle.add_disk("/disk", disk_);
         control::StorageSpec joined = linear("v", {"R: 10.0.0.1/d", "L: /disk", "R: 10.0.0.2/d"});
         joined.replay_window = replay_window_;
-        Process& head =
-            middle.add_process("head", daemon(config().make(joined).show(storage("v"))));
+        Process& head = middle.add_process(
+            "head", daemon(config().memory(memory_).make(joined).show(storage("v"))));
         served_.push_back(&head);
         permit_host(first, add_exporter(first), middle);
         permit_host(second, add_exporter(second), middle);
@@ -101,11 +106,15 @@ class Smoke {
     }
     Process& add_exporter(Host& host) {
         host.add_disk("/disk", disk_);
-        served_.push_back(&host.add_process("exporter", daemon(config().show(file("d", "/disk")))));
+        served_.push_back(&host.add_process(
+            "exporter", daemon(config().memory(memory_).show(file("d", "/disk")))));
         return *served_.back();
     }
     void add_client(Host& near, const Host& server, std::string export_name, SectorCount size) {
-        model_ = std::make_unique<Model>(size, settings_.requests);
+        const std::uint64_t requests =
+            longest_ > SectorCount(16) ? settings_.requests / 10 : settings_.requests;
+        model_ = std::make_unique<Model>(size, requests);
+        model_->longest = longest_;
         model_->block = sectors_floor(ByteCount(disk_.block_bytes));
         client_ = &near.add_process(
             "client", client({.endpoint = server.endpoint(control::kDefaultPort),
@@ -142,7 +151,7 @@ class Smoke {
         replayed_ = status.replayed;
         if (!in_time)
             return fmt::format("{} of {} requests were answered, although it is calm: {}",
-                               model_->answered, settings_.requests, status.reason);
+                               model_->answered, model_->total, status.reason);
         if (!stop(*client_)) return "the client does not stop";
         for (Process* const process : served_)
             if (!stop(*process)) return process->name() + " does not stop";
@@ -157,6 +166,8 @@ class Smoke {
     Random draw_;
     ByteCount replay_window_;
     bool checksums_ = true;
+    SectorCount longest_{16};
+    ByteCount memory_{40 << 20};
     DiskSettings disk_{.size = kDiskSize};
     std::unique_ptr<Model> model_;
     World world_;
