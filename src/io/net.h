@@ -24,6 +24,9 @@ class Stream {
     /// Receives into `into`, in order; at least one byte. 0: the peer has ended the stream.
     /// `node_lost` if the connection broke. Suspends.
     virtual async::Task<Result<std::size_t>> receive(std::span<const Slice> into) = 0;
+    /// How many bytes a receive would find now; 0 if there are none, or it can't be told. Does not
+    /// suspend.
+    [[nodiscard]] virtual std::size_t readable() const { return 0; }
     /// Sends from the front of `from`; returns how many bytes were taken, at least one. Suspends.
     /// The bytes must stay until it returns. At most `kSlicesMax` slices.
     virtual async::Task<Result<std::size_t>> send(std::span<const Slice> from) = 0;

@@ -176,10 +176,31 @@ async::Task<void> ServerSession::answer_question(ServerHandshake& handshake) {
 async::Task<Result<>> ServerSession::fill(std::size_t bytes) {
     if (incoming_.size() >= bytes) co_return Result<>{};
     // Between frames a client may be quiet for as long as it likes.
-    const bool within_frame = incoming_.size() > 0;
-    if (within_frame) expect_within(kStallMax);
-    const auto filled = co_await incoming_.fill(*stream_, bytes);
+    if (incoming_.size() > 0) expect_within(kStallMax);
+    const auto filled = co_await gather(bytes);
     stall_timer_->disarm();
+    co_return filled;
+}
+
+/// Receives until `bytes` are there; after a pause, where the client has other things to do.
+async::Task<Result<>> ServerSession::gather(std::size_t bytes) {
+    // What waits for a disk or a peer shall have company soon.
+    if (!requests_scope_.empty()) co_return co_await incoming_.fill(*stream_, bytes);
+    const Gathering::Pause pause = gathering_.next(world_.clock.now(), requests_);
+    if (pause.in_halves) {
+        co_await io::sleep_for(world_.clock, pause.length / 2);
+        const std::size_t early = stream_->readable();
+        co_await io::sleep_for(world_.clock, pause.length / 2);
+        gathering_.looked(early, stream_->readable());
+        co_return co_await incoming_.fill(*stream_, bytes);
+    }
+    if (pause.length > io::Duration::zero()) {
+        co_await io::sleep_for(world_.clock, pause.length);
+        co_return co_await incoming_.fill(*stream_, bytes);
+    }
+    const io::TimePoint begun = world_.clock.now();
+    const auto filled = co_await incoming_.fill(*stream_, bytes);
+    gathering_.received(world_.clock.now() - begun);
     co_return filled;
 }
 

@@ -19,6 +19,7 @@
 #include "io/world.h"
 #include "nbd/codec.h"
 #include "nbd/frame_sender.h"
+#include "nbd/gathering.h"
 #include "nbd/receive_buffer.h"
 #include "nbd/server_handshake.h"
 
@@ -112,6 +113,7 @@ class ServerSession {
     async::Task<void> send_all_frames();
     async::Task<void> close_when_answered(const char* reason);
     async::Task<Result<>> fill(std::size_t bytes);
+    async::Task<Result<>> gather(std::size_t bytes);
 
     void reply(Slot& slot, Result<> done);
     void reply_error(Slot& slot, Error error);
@@ -129,6 +131,7 @@ class ServerSession {
     std::unique_ptr<io::Stream> stream_;
     ExportSource& source_;
     ReceiveBuffer incoming_;
+    Gathering gathering_;
     Negotiated negotiated_;
     ServedLimits limits_;
     std::unique_ptr<Served> served_;

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 #include <sys/eventfd.h>
+#include <sys/prctl.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -26,15 +27,9 @@ constexpr int kSpinPays = 4;
 /// A budget below this buys nothing.
 constexpr Duration kSpinMin = std::chrono::microseconds(1);
 
-/// How long completions may gather, and how short sleeps must be for that. A sleep and a wake-up
-/// cost some 5 us of CPU on both sides, and a round trip of a peer that waits takes 50 us and more.
-constexpr Duration kGatherMoment = std::chrono::microseconds(40);
-constexpr Duration kGatherBelow = std::chrono::microseconds(25);
-/// Longer sleeps count as this long, so that the first busy moments after a quiet hour suffice.
-constexpr Duration kSleepMost = std::chrono::microseconds(100);
-/// Each so many sleeps one does not let gather, to see how soon the next answer would come. Odd,
-/// for sleeps that end at once (what was sent is gone) often alternate with others.
-constexpr unsigned kGatherProbe = 7;
+/// Timers are as exact as the kernel can make them: a pause of some ten microseconds shall not last
+/// a hundred. (The default slack is 50 us.)
+constexpr unsigned long kTimerSlackNs = 1000;
 
 Duration read_clock(clockid_t clock) {
     timespec time{};
@@ -50,6 +45,7 @@ class Reactor::OnThread {
     explicit OnThread(Reactor& reactor) : reactor_(reactor), enter_(reactor.queue_) {
         CHECK(!reactor.is_running_);
         reactor.is_running_ = true;
+        CHECK(::prctl(PR_SET_TIMERSLACK, kTimerSlackNs, 0, 0, 0) == 0);
         reactor.ring_->attach();
         if (!reactor.is_watched_) reactor.watch_wake_event();
     }
@@ -137,26 +133,7 @@ void Reactor::wait() {
         return;
     }
     const Duration limit = due == TimePoint::max() ? Duration::max() : due - time;
-    if (ring_->can_gather() && ++sleeps_ % kGatherProbe == 0) {
-        measure_sleep(limit);
-    } else if (sleep_time_ < kGatherBelow) {
-        ring_->submit_and_gather(std::min(kGatherMoment, limit), limit);
-    } else {
-        ring_->submit_and_wait(limit);
-    }
-}
-
-/// A peer that sends one request at a time, each before the last was answered, would wake this
-/// thread for each of them. Where sleeps are shorter than falling asleep and waking up is worth,
-/// completions are let gather for a moment first (as network cards do with interrupts). Every
-/// seventh sleep doesn't, and shows how long it would be: a peer that waits for its answer before
-/// it asks again makes that long, and never waits here.
-void Reactor::measure_sleep(Duration limit) {
-    ring_->submit_and_poll();
-    if (ring_->has_answers()) return;
-    const TimePoint begun = now();
     ring_->submit_and_wait(limit);
-    sleep_time_ = (sleep_time_ * 3 + std::min(now() - begun, kSleepMost)) / 4;
 }
 
 /// Polls; true if there is something to collect.

@@ -98,7 +98,6 @@ class Reactor final : public Clock {
     void wait();
     bool spin(TimePoint until);
     void note_gap(TimePoint now);
-    void measure_sleep(Duration limit);
     void reap();
     void run_posted();
     void watch_wake_event();
@@ -127,10 +126,6 @@ class Reactor final : public Clock {
     const Duration spin_max_;
     Duration spin_now_;
     TimePoint last_answer_;
-
-    // Gathering: how long this thread sleeps when it does not let completions gather.
-    Duration sleep_time_ = std::chrono::seconds(1);
-    std::uint64_t sleeps_ = 0;
 
     // From other threads.
     UniqueFd wake_event_;

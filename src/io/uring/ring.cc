@@ -23,11 +23,6 @@ constexpr unsigned kBest = kBasics | IORING_SETUP_SUBMIT_ALL | IORING_SETUP_SING
 constexpr std::array<unsigned, 3> kFlags{kBest, kCooperative, kBasics};
 constexpr unsigned kFeatures = IORING_FEAT_NODROP | IORING_FEAT_EXT_ARG | IORING_FEAT_FAST_POLL;
 
-/// Linux 6.12: a wait for many completions that settles for any after a shorter time. Debian 12's
-/// headers don't know it: `min_wait_usec` stands where they have padding.
-constexpr unsigned kFeatureMinTimeout = 1u << 15;
-constexpr unsigned kGatherMost = 64;
-
 /// Errors after which the caller collects completions and tries again.
 bool is_passing(int error) {
     return error == EINTR || error == EAGAIN || error == EBUSY || error == ETIME;
@@ -62,9 +57,7 @@ Outcome<std::unique_ptr<Ring>> Ring::open(unsigned entries) {
         if (flags != kBest)
             warning =
                 "the kernel is older than 6.1: io_uring works, but each completion costs more";
-        return std::make_unique<Ring>(
-            ring, std::move(warning),
-            flags == kBest && (params.features & kFeatureMinTimeout) != 0);
+        return std::make_unique<Ring>(ring, std::move(warning));
     }
     return no_ring(error);
 }
@@ -109,27 +102,6 @@ void Ring::submit_and_wait(Duration limit) {
     }
     const int result = io_uring_submit_and_wait_timeout(
         &ring_, &first, 1, limit == Duration::max() ? nullptr : &relative, nullptr);
-    CHECK(result >= 0 || is_passing(-result));
-}
-
-void Ring::submit_and_gather(Duration moment, Duration limit) {
-    submit();
-    if (has_answers()) return;
-    __kernel_timespec relative{};
-    io_uring_getevents_arg argument{};
-    argument.pad = static_cast<std::uint32_t>(
-        std::chrono::duration_cast<std::chrono::microseconds>(moment).count());
-    if (limit != Duration::max()) {
-        const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(limit);
-        relative.tv_sec = seconds.count();
-        relative.tv_nsec = (limit - seconds).count();
-        argument.ts = reinterpret_cast<std::uint64_t>(&relative);
-    }
-    const bool registered = ring_.enter_ring_fd != ring_.ring_fd;
-    const int result = io_uring_enter2(static_cast<unsigned>(ring_.enter_ring_fd), 0, kGatherMost,
-                                       IORING_ENTER_GETEVENTS | IORING_ENTER_EXT_ARG |
-                                           (registered ? IORING_ENTER_REGISTERED_RING : 0u),
-                                       reinterpret_cast<sigset_t*>(&argument), sizeof argument);
     CHECK(result >= 0 || is_passing(-result));
 }
 

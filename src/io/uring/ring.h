@@ -21,8 +21,7 @@ class Ring {
   public:
     /// `entries`: how many requests are handed over at once at most; a power of two.
     static Outcome<std::unique_ptr<Ring>> open(unsigned entries);
-    Ring(io_uring ring, std::string warning, bool can_gather)
-        : ring_(ring), warning_(std::move(warning)), can_gather_(can_gather) {}
+    Ring(io_uring ring, std::string warning) : ring_(ring), warning_(std::move(warning)) {}
     ~Ring() { io_uring_queue_exit(&ring_); }
     Ring(const Ring&) = delete;
     Ring& operator=(const Ring&) = delete;
@@ -42,10 +41,6 @@ class Ring {
     void submit_and_poll();
     /// The same, but sleeps until something is complete or `limit` has passed; max(): for ever.
     void submit_and_wait(Duration limit);
-    /// The same, but lets completions gather for `moment` before it looks at them, so that what
-    /// comes thick and fast is handled together; sleeps on if there are none by then.
-    void submit_and_gather(Duration moment, Duration limit);
-    [[nodiscard]] bool can_gather() const { return can_gather_; }
     /// True if something is complete; no system call.
     [[nodiscard]] bool has_answers() const { return io_uring_cq_ready(&ring_) != 0; }
     /// True if the kernel has something to complete, and waits to be entered; no system call.
@@ -67,7 +62,6 @@ class Ring {
   private:
     io_uring ring_;
     std::string warning_;
-    bool can_gather_;
     std::thread::id owner_;
 };
 

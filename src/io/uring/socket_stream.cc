@@ -1,5 +1,6 @@
 #include "io/uring/socket_stream.h"
 
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 
@@ -53,6 +54,11 @@ Result<std::size_t> SocketStream::receive_result(int result) {
     if (is_shut_down_) return fail(ErrorCode::cancelled, "receiving on a connection shut down");
     if (result < 0 || (result == 0 && is_broken_)) return lost(result, "receiving");
     return static_cast<std::size_t>(result);
+}
+
+std::size_t SocketStream::readable() const {
+    int bytes = 0;
+    return ::ioctl(fd_.get(), FIONREAD, &bytes) == 0 ? static_cast<std::size_t>(bytes) : 0;
 }
 
 async::Task<Result<std::size_t>> SocketStream::send(std::span<const Slice> from) {

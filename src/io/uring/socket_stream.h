@@ -15,6 +15,7 @@ class SocketStream final : public Stream {
     ~SocketStream() override;
 
     async::Task<Result<std::size_t>> receive(std::span<const Slice> into) override;
+    [[nodiscard]] std::size_t readable() const override;
     async::Task<Result<std::size_t>> send(std::span<const Slice> from) override;
     void shutdown() override;
     [[nodiscard]] const Address& peer() const override { return peer_; }
