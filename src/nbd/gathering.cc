@@ -13,7 +13,7 @@ Gathering::Pause Gathering::next(io::TimePoint now, std::uint64_t requests) {
         stretch_ = {now, requests};
         short_waits_ = 0;
         length_ = kFirst;
-        looks_ = 0;
+        looks_ = slow_stretches_ = 0;
         early_ = late_ = 0;
     } else if (is_slower(now, requests)) {
         end();
@@ -28,11 +28,12 @@ Gathering::Pause Gathering::next(io::TimePoint now, std::uint64_t requests) {
 bool Gathering::is_slower(io::TimePoint now, std::uint64_t requests) {
     const auto came = static_cast<std::int64_t>(requests - stretch_.requests);
     if (came < static_cast<std::int64_t>(kStretchMin)) return false;
-    // By a quarter: less than that happens by chance.
-    const bool slower = (now - stretch_.begun) * 4 > per_request_ * came * 5;
+    // By a half, and twice: less than that happens by chance on a busy machine.
+    const bool slower = (now - stretch_.begun) * 2 > per_request_ * came * 3;
     stretch_ = {now, requests};
     if (!slower) try_after_ = kTryAfterMin;
-    return slower;
+    slow_stretches_ = slower ? slow_stretches_ + 1 : 0;
+    return slow_stretches_ >= 2;
 }
 
 void Gathering::received(io::Duration waited) {

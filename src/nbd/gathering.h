@@ -68,12 +68,13 @@ class Gathering {
     std::size_t early_ = 0;
     std::size_t late_ = 0;
     Stretch stretch_;
+    unsigned slow_stretches_ = 0;
     io::Duration per_request_{};  // without pauses
 
     static constexpr unsigned kTryAfterMin = 64;
-    static constexpr unsigned kTryAfterMax = 1 << 16;
+    static constexpr unsigned kTryAfterMax = 1 << 15;
     static constexpr unsigned kLookEach = 4;
-    static constexpr unsigned kLooksMin = 4;
+    static constexpr unsigned kLooksMin = 8;
     static constexpr std::uint64_t kStretchMin = 256;  // requests
 };
 
