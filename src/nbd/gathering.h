@@ -44,8 +44,8 @@ class Gathering {
     [[nodiscard]] Pause next(io::TimePoint now, std::uint64_t requests);
     /// A receive without a pause before it took so long.
     void received(io::Duration waited);
-    /// In a pause in halves: how many bytes had come after one of them, and after both.
-    void looked(std::size_t early, std::size_t all);
+    /// In a pause in halves: how many bytes were there before it, after one of them, after both.
+    void looked(std::size_t before, std::size_t half, std::size_t all);
 
     [[nodiscard]] io::Duration length() const { return length_; }
 
@@ -56,14 +56,19 @@ class Gathering {
         std::uint64_t requests = 0;  // until it began
     };
     [[nodiscard]] bool is_slower(io::TimePoint now, std::uint64_t requests);
+    void look_again(bool closely);
     void ran_dry();
     void end();
 
     io::Duration length_{};  // zero: no pauses
-    unsigned pauses_ = 0;
     unsigned short_waits_ = 0;
     unsigned try_after_ = kTryAfterMin;
-    // What came in the halves of the latest pauses that were looked at.
+    bool is_watched_ = false;  // every pause is looked at
+    // Since it was last decided: pauses, what came with them, what in the halves of those that were
+    // looked at.
+    unsigned pauses_ = 0;
+    std::uint64_t requests_ = 0;
+    std::uint64_t requests_before_ = 0;
     unsigned looks_ = 0;
     std::size_t early_ = 0;
     std::size_t late_ = 0;
@@ -75,6 +80,8 @@ class Gathering {
     static constexpr unsigned kTryAfterMax = 1 << 15;
     static constexpr unsigned kLookEach = 4;
     static constexpr unsigned kLooksMin = 8;
+    static constexpr unsigned kSlowStretchesMax = 3;
+    static constexpr std::uint64_t kRequestsMin = 2;   // a pause, on average
     static constexpr std::uint64_t kStretchMin = 256;  // requests
 };
 

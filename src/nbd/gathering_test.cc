@@ -60,10 +60,11 @@ void run(Gathering& gathering, Client& client, io::Duration length) {
         const Gathering::Pause pause = gathering.next(client.now, client.received);
         if (pause.length > 0us) ++client.pauses;
         if (pause.in_halves) {
+            const std::size_t before = client.queued * kRequestBytes;
             client.pass(pause.length / 2);
-            const std::size_t early = client.queued * kRequestBytes;
+            const std::size_t half = client.queued * kRequestBytes;
             client.pass(pause.length / 2);
-            gathering.looked(early, client.queued * kRequestBytes);
+            gathering.looked(before, half, client.queued * kRequestBytes);
             client.receive();
         } else if (pause.length > 0us) {
             client.pass(pause.length);
@@ -95,7 +96,7 @@ TEST(GatheringTest, a_client_that_waits_for_each_answer_never_waits_for_a_pause)
     }
 }
 
-TEST(GatheringTest, a_shallow_client_is_hardly_slowed_down) {
+TEST(GatheringTest, a_shallow_client_is_slowed_down_by_a_third_at_worst) {
     for (const std::uint64_t depth : {2u, 3u, 4u, 6u, 8u}) {
         Client plain{.depth = depth, .work = 8us};
         plain.start();
@@ -105,7 +106,7 @@ TEST(GatheringTest, a_shallow_client_is_hardly_slowed_down) {
         Client client{.depth = depth, .work = 8us};
         client.start();
         run(gathering, client, 1s);
-        EXPECT_GT(client.received * 10, plain.received * 8) << "depth " << depth;
+        EXPECT_GT(client.received * 3, plain.received * 2) << "depth " << depth;
     }
 }
 
@@ -128,8 +129,8 @@ TEST(GatheringTest, a_stream_of_data_is_received_as_it_comes) {
     const Gathering::Pause pause = gathering.next(io::TimePoint(1h), 1000);
     ASSERT_EQ(pause.length, Gathering::kFirst);
     ASSERT_TRUE(pause.in_halves);
-    gathering.looked(Gathering::kStreamBytes, 2 * Gathering::kStreamBytes);
-    gathering.looked(Gathering::kStreamBytes, 2 * Gathering::kStreamBytes);
+    gathering.looked(0, Gathering::kStreamBytes, 2 * Gathering::kStreamBytes);
+    gathering.looked(0, Gathering::kStreamBytes, 2 * Gathering::kStreamBytes);
     EXPECT_EQ(gathering.length(), 0us);
 }
 

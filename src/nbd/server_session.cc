@@ -188,10 +188,11 @@ async::Task<Result<>> ServerSession::gather(std::size_t bytes) {
     if (!requests_scope_.empty()) co_return co_await incoming_.fill(*stream_, bytes);
     const Gathering::Pause pause = gathering_.next(world_.clock.now(), requests_);
     if (pause.in_halves) {
+        const std::size_t before = stream_->readable();
         co_await io::sleep_for(world_.clock, pause.length / 2);
-        const std::size_t early = stream_->readable();
+        const std::size_t half = stream_->readable();
         co_await io::sleep_for(world_.clock, pause.length / 2);
-        gathering_.looked(early, stream_->readable());
+        gathering_.looked(before, half, stream_->readable());
         co_return co_await incoming_.fill(*stream_, bytes);
     }
     if (pause.length > io::Duration::zero()) {
