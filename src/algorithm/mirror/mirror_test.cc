@@ -51,7 +51,8 @@ class FakeNode final : public Backing, public block::Device {
         if (fail_changes && block::is_change(request.op) &&
             request.range.end() <= SectorIndex(kDataSectors))
             co_return fail(ErrorCode::io_error, "broken");
-        if (fail_reads && request.op == Op::read && request.range.end() <= SectorIndex(kDataSectors))
+        if (fail_reads && request.op == Op::read &&
+            request.range.end() <= SectorIndex(kDataSectors))
             co_return fail(ErrorCode::io_error, "broken");
         co_return co_await disk.execute(request);
     }
@@ -98,8 +99,7 @@ class MirrorTest : public testing::Test, public Owner {
         form.head = {.id = 1, .incarnation = 1};
         form.is_forming = true;
         for (std::size_t at = 0; at < count; ++at) {
-            if (nodes.size() <= at)
-                nodes.push_back(std::make_unique<FakeNode>(at + 1, kNodeSize));
+            if (nodes.size() <= at) nodes.push_back(std::make_unique<FakeNode>(at + 1, kNodeSize));
             form.nodes.push_back({.cookie = at + 1,
                                   .slot = static_cast<std::uint8_t>(at),
                                   .size = kNodeSize,
@@ -158,8 +158,8 @@ class MirrorTest : public testing::Test, public Owner {
     /// Devices in memory answer at once.
     static void reactor_done(Task<Result<>> task) {
         async::Scope scope;
-        scope.spawn([](Task<Result<>> inner) -> Task<void> { co_await std::move(inner); }(
-            std::move(task)));
+        scope.spawn(
+            [](Task<Result<>> inner) -> Task<void> { co_await std::move(inner); }(std::move(task)));
         EXPECT_TRUE(scope.empty());
     }
     NodeState state_of(std::size_t at) const { return mirror->nodes()[at].state; }
@@ -167,8 +167,8 @@ class MirrorTest : public testing::Test, public Owner {
         const auto deadline = world.clock.now() + 5s;
         // Attached is who is named in an age that was sent; here it shall be in force, too.
         const auto is_there = [&] {
-            return state_of(at) == state && (state != NodeState::attached ||
-                                             mirror->form().find(nodes[at]->id)->attached);
+            return state_of(at) == state &&
+                   (state != NodeState::attached || mirror->form().find(nodes[at]->id)->attached);
         };
         while (!is_there() && world.clock.now() < deadline)
             co_await io::wait_until(world.clock, changes, deadline);
