@@ -88,6 +88,9 @@ struct Request {
     bool no_hole = false;
     /// write_zeroes: `unsupported` rather than slow (NBD_CMD_FLAG_FAST_ZERO).
     bool fast_zero = false;
+    /// `node_lost` rather than waiting for a link: at once where there is none, and as soon as it
+    /// is lost before the answer. For who can ask somebody else.
+    bool if_connected = false;
     /// Never empty, within the device; not used by flush.
     SectorRange range{};
     /// read: where to; write: where from. Of `range`'s length, 4 KiB-aligned at its buffer's front.
