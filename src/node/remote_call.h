@@ -63,7 +63,8 @@ struct Remote::Change final : Pending, ListHook<Remote::WindowTag> {
 };
 
 struct Remote::PingCall final : Pending {
-    using Pending::Pending;
+    explicit PingCall(Remote& remote) : Pending(remote) { own = &command; }
+    nbd::OwnCommand command;
     bool is_out = false;
 
   private:

@@ -210,7 +210,7 @@ async::Task<void> Remote::run_connection(std::string& ended) {
 void Remote::take_back_calls() {
     List<nbd::Call, nbd::CallTag> back;
     while (nbd::Call* const call = connection_->unanswered().pop_front()) {
-        if (call->is_ping) {
+        if (call->is_ping()) {
             ping_->is_out = false;
             continue;
         }
@@ -303,7 +303,6 @@ async::Task<void> Remote::watch() {
         }
         if (!ping_->is_out) {
             ping_->is_out = true;
-            ping_->is_ping = true;
             connection_->submit(*ping_);
         }
     }
