@@ -45,6 +45,7 @@ class Storage::Member final : private node::Observer {
     void node_ready() override;
     void node_lost() override;
     void node_refused() override { storage_.changes_.wake_all(); }
+    void node_fenced() override { storage_.changes_.wake_all(); }
     [[nodiscard]] std::vector<std::string> flags() const;
 
     Storage& storage_;
