@@ -58,11 +58,11 @@ std::string join(const std::vector<std::string>& names) {
 }  // namespace
 
 Engine::Engine(io::World world, algorithm::Registry& registry, node::HeadIdentity head,
-               ByteCount memory)
+               ByteCount memory, const std::string& state_dir)
     : pool_(arena_of(memory).value()),
       connections_(pool_, kConnectionSlabs),
       around_{world, pool_, connections_, registry, head},
-      exporter_(around_.world, connections_) {}
+      exporter_(around_.world, connections_, state_dir + "/reservations") {}
 
 Engine::~Engine() = default;
 
@@ -197,6 +197,7 @@ async::Task<Outcome<>> Engine::add_export(ExportSpec spec) {
                              fmt::format("there is an export '{}' already", spec.name));
         entry.device = std::move(*opened);
         target.device = entry.device.get();
+        target.is_lasting = !std::holds_alternative<MemoryDevice>(spec.device);
     }
     entry.account = std::make_unique<block::Account>(pool_, kGuaranteedSlabs);
     exporter::Settings settings{.name = spec.name,
@@ -205,8 +206,11 @@ async::Task<Outcome<>> Engine::add_export(ExportSpec spec) {
                                 .read_only = spec.read_only};
     for (const AccessRule& rule : spec.access)
         settings.access.push_back({rule.subnet, access_of(rule.mode)});
-    exporter_.add(
+    const Outcome<> added = exporter_.add(
         std::make_unique<exporter::Export>(std::move(settings), std::move(target), *entry.account));
+    if (!added)
+        co_return refuse(added.error().code,
+                         fmt::format("export '{}': {}", spec.name, added.error().text));
     shown_.emplace(spec.name, std::move(entry));
     log::info("export {}: shows {}", spec.name, to_string(spec.device));
     co_return Outcome<>{};
@@ -353,12 +357,18 @@ void Engine::report(const Config& config, Status& status) const {
     for (const ExportSpec& spec : config.exports) {
         const exporter::Export* const shown = exporter_.find(spec.name);
         if (shown == nullptr) continue;
-        status.exports.push_back({.name = spec.name,
-                                  .device = to_string(spec.device),
-                                  .size = shown->target().device->geometry().size,
-                                  .clients = shown->clients(),
-                                  .read_only = spec.read_only,
-                                  .description = spec.description});
+        ExportStatus to{.name = spec.name,
+                        .device = to_string(spec.device),
+                        .size = shown->target().device->geometry().size,
+                        .clients = shown->clients(),
+                        .read_only = spec.read_only,
+                        .description = spec.description};
+        if (const auto& reservation = shown->reservation(); reservation != nullptr) {
+            const exporter::Holding& holding = reservation->holding();
+            to.reservation = holding.number;
+            if (holding.holder) to.reserved_by = fmt::format("{:016x}", holding.holder->head);
+        }
+        status.exports.push_back(std::move(to));
     }
     status.memory.used = status.memory.used +
                          ByteCount((pool_.slabs_total() - pool_.slabs_free()) * block::kSlabBytes);

@@ -25,9 +25,10 @@ class Engine {
     /// How long a command waits for the nodes that it names.
     static constexpr std::chrono::seconds kCommandMax{10};
 
-    /// `memory`: what buffers may take, in bytes. The registry outlives the engine.
+    /// `memory`: what buffers may take, in bytes. `state_dir`: where reservations are kept. The
+    /// registry outlives the engine.
     Engine(io::World world, algorithm::Registry& registry, node::HeadIdentity head,
-           ByteCount memory);
+           ByteCount memory, const std::string& state_dir);
     ~Engine();
 
     [[nodiscard]] exporter::Exporter& exporter() { return exporter_; }

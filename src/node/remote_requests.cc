@@ -18,6 +18,8 @@ constexpr std::uint64_t kChangeOverheadBytes = 512;
 /// The longest range of one command, in sectors: below 2^32 bytes, and a multiple of any block.
 constexpr SectorCount kRangeMax{(1ULL << 30) >> kSectorShift};
 
+constexpr Error kNoLink{ErrorCode::node_lost, "there is no connection"};
+
 /// What lies in the window is flushed so long after it came there, if nobody does.
 constexpr std::chrono::seconds kSettleAfter{5};
 
@@ -28,7 +30,7 @@ alignas(4096) constinit std::byte zeroes[block::kPayloadMaxBytes]{};
 
 // No coroutine itself: it only says which one it is, so that a request's frame is that one alone.
 async::Task<Result<>> Remote::execute(Request& request) {
-    if (request.op == Op::flush) return flush();
+    if (request.op == Op::flush) return flush(history_, request.if_connected);
     const SectorCount most =
         request.data.empty() ? kRangeMax : sectors_floor(ByteCount(payload_max_));
     if (request.range.count > most) return execute_long(request, most);
@@ -105,8 +107,9 @@ async::Task<Result<>> Remote::execute_zeroes(const Request& request) {
 }
 
 async::Task<Result<>> Remote::execute_change(const Request& request) {
+    const std::uint64_t history = history_;
     const std::uint64_t cost = request.data.size() + kChangeOverheadBytes;
-    CO_TRY_VOID(co_await room_in_window(cost));
+    CO_TRY_VOID(co_await room_in_window(cost, request.if_connected));
     Change& change = new_change();
     change.cost = cost;
     change.request = request;
@@ -124,17 +127,19 @@ async::Task<Result<>> Remote::execute_change(const Request& request) {
     // Answered well, it may have become durable and left the window before it came to this.
     else if (!static_cast<ListHook<WindowTag>&>(change).is_linked())
         recycle(change);
-    if (done && emulate_fua) co_return co_await flush();
+    if (done && emulate_fua) co_return co_await flush(history, request.if_connected);
     co_return done;
 }
 
 /// Waits until the window has room for `bytes` more. The node flushes by itself when it is half
 /// full, so in a steady stream of writes nobody waits here.
-async::Task<Result<>> Remote::room_in_window(std::uint64_t bytes) {
+async::Task<Result<>> Remote::room_in_window(std::uint64_t bytes, bool if_connected) {
     const std::uint64_t most = settings_.replay_window.value();
+    const std::uint64_t history = history_;
     const io::TimePoint asked = world_.clock.now();
     while (window_bytes_ + bytes > most && window_bytes_ > 0) {
         if (stopping_) co_return fail(ErrorCode::cancelled, "the node is stopped");
+        if (if_connected && !is_ready()) co_return std::unexpected(kNoLink);
         if (flush_error_) co_return std::unexpected(*flush_error_);
         reclaim();  // may make room on the spot
         if (window_bytes_ + bytes <= most || window_bytes_ == 0) break;
@@ -146,6 +151,7 @@ async::Task<Result<>> Remote::room_in_window(std::uint64_t bytes) {
         } else {
             co_await io::wait_until(world_.clock, window_room_, asked + *settings_.hold);
         }
+        if (history != history_) co_return std::unexpected(history_ended_);
     }
     if (stopping_) co_return fail(ErrorCode::cancelled, "the node is stopped");
     window_bytes_ += bytes;
@@ -190,8 +196,16 @@ void Remote::submit(Pending& call) {
         call.finish(fail(ErrorCode::cancelled, "the node is stopped"));
         return;
     }
-    if (link_ == LinkState::ready && !connection_->ended()) {
+    if (is_ready()) {
         connection_->submit(call);
+        return;
+    }
+    if (!fenced_.empty()) {
+        call.finish(fail(ErrorCode::io_error, "the node is fenced"));
+        return;
+    }
+    if (call.request.if_connected) {
+        call.finish(std::unexpected(kNoLink));
         return;
     }
     waiting_.push_back(call);
@@ -238,7 +252,8 @@ void Remote::forget_until(std::uint64_t sequence) {
 
 /// One at a time: of two in flight, the one that succeeds would hide the one that failed. Who
 /// waited while another covered what it asks for is done.
-async::Task<Result<>> Remote::flush() {
+/// `history`: the one that what it shall cover belongs to. Of what was dropped it can't speak well.
+async::Task<Result<>> Remote::flush(std::uint64_t history, bool if_connected) {
     const std::uint64_t wanted = answer_sequence_;
     const bool waits = flush_turn_.available() == 0;
     co_await flush_turn_.acquire();
@@ -246,11 +261,13 @@ async::Task<Result<>> Remote::flush() {
         async::Semaphore& turn;
         ~Turn() { turn.release(); }
     } const release_turn{flush_turn_};
+    if (history != history_) co_return std::unexpected(history_ended_);
     if (waits && covered_ >= wanted && wanted > 0) co_return Result<>{};
-    co_return co_await flush_now();
+    co_return co_await flush_now(history, if_connected);
 }
 
-async::Task<Result<>> Remote::flush_now() {
+async::Task<Result<>> Remote::flush_now(std::uint64_t history, bool if_connected) {
+    if (!fenced_.empty()) co_return fail(ErrorCode::io_error, "the node is fenced");
     if (stopping_ && link_ != LinkState::ready)
         co_return fail(ErrorCode::cancelled, "the node is stopped");
     if (geometry_.size.value() > 0 && !has_flag(nbd::kFlagSendFlush)) {
@@ -261,8 +278,10 @@ async::Task<Result<>> Remote::flush_now() {
     }
     FlushCall call(*this);
     call.request.op = Op::flush;
+    call.request.if_connected = if_connected;
     submit(call);
     const Result<> done = co_await call.wait();
+    if (history != history_) co_return std::unexpected(history_ended_);
     if (done && unwritable_ == 0) {
         flush_error_.reset();
         forget_until(call.covers);
@@ -271,9 +290,10 @@ async::Task<Result<>> Remote::flush_now() {
     }
     const Error error =
         done ? Error{ErrorCode::io_error, "a change could not be written again"} : done.error();
-    if (error.code == ErrorCode::cancelled || error.code == ErrorCode::timed_out)
-        co_return std::unexpected(error);
-    if (call.held_out) co_return std::unexpected(error);  // the peer has said nothing
+    const bool is_answer = error.code != ErrorCode::cancelled &&
+                           error.code != ErrorCode::timed_out &&
+                           error.code != ErrorCode::node_lost && !call.held_out;
+    if (!is_answer) co_return std::unexpected(error);  // the peer has said nothing
     // The peer may have forgotten what it could not make durable (design §4): everything unflushed
     // is written again, before any other flush may succeed. The way to that is a new connection.
     flush_error_ = error;
@@ -291,9 +311,10 @@ void Remote::reclaim() {
 }
 
 async::Task<void> Remote::flush_by_itself() {
-    const Result<> done = co_await flush();
+    const std::uint64_t history = history_;
+    const Result<> done = co_await flush(history, false);
     flushing_by_itself_ = false;
-    if (!done && done.error().code != ErrorCode::cancelled)
+    if (!done && done.error().code != ErrorCode::cancelled && history == history_)
         log::warning("{}: flushing failed ({}): changes are kept and written again", name_,
                      to_string(done.error().code));
     window_room_.wake_all();

@@ -147,6 +147,7 @@ std::vector<std::string> Member::flags() const {
     if (is_connected()) flags.emplace_back("connected");
     if (!remote_) return flags;
     const node::RemoteStatus status = remote_->status();
+    if (status.fenced) flags.emplace_back("fenced");
     if (status.checksums) flags.emplace_back("checksum");
     if (status.read_only) flags.emplace_back("readonly");
     const bool known = remote_->geometry().size.value() > 0;

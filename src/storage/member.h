@@ -71,6 +71,7 @@ class Member final : private node::Observer {
     void node_ready() override;
     void node_lost() override;
     void node_refused() override { owner_.member_changed(*this); }
+    void node_fenced() override { owner_.member_changed(*this); }
 
     Surroundings& around_;
     const Settings& settings_;

@@ -84,8 +84,9 @@ Task<int> count(io::World world, block::BufferPool& pool) {
     exporter::Exporter exporter(world, connections);
     exporter::Settings settings{.name = "disk0", .description = {}, .access = {}};
     settings.access.push_back({*io::parse_subnet("127.0.0.0/8"), exporter::Access::read_write});
-    exporter.add(std::make_unique<exporter::Export>(
-        settings, exporter::Target{.device = &memory, .obstacle = {}}, shown));
+    if (!exporter.add(std::make_unique<exporter::Export>(
+            settings, exporter::Target{.device = &memory, .obstacle = {}}, shown)))
+        co_return 1;
     if (!co_await exporter.listen({.host = "127.0.0.1", .port = 0, .unix_path = {}})) co_return 1;
 
     algorithm::Registry registry;
