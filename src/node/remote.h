@@ -3,9 +3,9 @@
 //
 // Requests wait while there is no connection, and those that were sent and not answered are sent
 // again. Every change stays here, its buffer too, until a flush made it durable on the peer; when
-// the peer comes back as another instance (it crashed, or may have), the changes that were answered
-// are replayed in order before anything else goes out. So while this process lives, a crash of the
-// peer loses nothing and fails nothing.
+// the peer comes back as another instance (it crashed, or may have), what was answered is written
+// again before anything else goes out. So while this process lives, a crash of the peer loses
+// nothing and fails nothing.
 #pragma once
 
 #include <cstdint>
@@ -115,7 +115,7 @@ class Remote final : public block::Device, public block::Reclaimable {
     struct PingCall;
     struct WindowTag {};
 
-    // remote_requests.cc: requests and the replay window
+    // remote_requests.cc: requests
     async::Task<Result<>> execute_long(block::Request& request, SectorCount most);
     async::Task<Result<>> execute_part(block::Request& request);
     async::Task<Result<>> describe_all(block::Request& request);
@@ -125,20 +125,24 @@ class Remote final : public block::Device, public block::Reclaimable {
     async::Task<Result<>> flush();
     async::Task<Result<>> flush_now();
     async::Task<Result<>> ask(const block::Request& request);
-    async::Task<Result<>> room_in_window(std::uint64_t bytes);
-    async::Task<void> flush_by_itself();
     void submit(Pending& call);
     void answered(Pending& call, Result<> answer);
-    void keep(Change& change);
-    void forget_until(std::uint64_t sequence);
-    void leave_window(Change& change);
-    void recycle(Change& change);
-    Change& new_change();
     void arm_hold();
     void hold_is_over();
-    void settle();
-    [[nodiscard]] const Change* unwritable_in(SectorRange range);
     [[nodiscard]] bool has_flag(std::uint16_t flag) const { return (server_flags_ & flag) != 0; }
+
+    // remote_window.cc: what is kept until it is durable
+    async::Task<Result<>> room_in_window(std::uint64_t bytes);
+    Change& new_change();
+    void leave_window(Change& change);
+    void recycle(Change& change);
+    void keep(Change& change);
+    void forget_until(std::uint64_t sequence);
+    async::Task<void> flush_by_itself();
+    void settle();
+    void cut_window();
+    void split_off(Change& change, SectorRange range);
+    [[nodiscard]] const Change* unwritable_in(SectorRange range);
 
     // remote_link.cc: the connection
     async::Task<void> keep_connected();
@@ -147,7 +151,6 @@ class Remote final : public block::Device, public block::Reclaimable {
     async::Task<void> run_connection(std::string& ended);
     async::Task<void> watch();
     async::Task<bool> replay();
-    bool replay_conflicts(const Change& change);
     void replayed(Change& change, Result<> answer);
     Outcome<> accept_server();
     void take_back_calls();

@@ -233,19 +233,13 @@ void Remote::take_back_calls() {
         arm_hold();
 }
 
-bool Remote::replay_conflicts(const Change& change) {
-    if (replays_in_flight_ == 0) return false;
-    if (replays_in_flight_ >= kReplaysInFlightMax) return true;
-    for (Change* at = window_.front(); at != nullptr && at != &change; at = window_.next(*at))
-        if (at->is_replay && at->request.range.overlaps(change.request.range)) return true;
-    return false;
-}
-
-/// Writes again, in order, what was answered and is not durable. False if the connection ended.
+/// Writes again what was answered and is not durable. False if the connection ended.
 async::Task<bool> Remote::replay() {
+    cut_window();
     std::size_t count = 0;
     for (Change* at = window_.front(); at != nullptr; at = window_.next(*at)) {
-        while (replay_conflicts(*at) && !connection_->ended()) co_await replay_progress_.wait();
+        while (replays_in_flight_ >= kReplaysInFlightMax && !connection_->ended())
+            co_await replay_progress_.wait();
         if (connection_->ended() || stopping_) co_return false;
         at->is_replay = true;
         at->failed_replays = 0;

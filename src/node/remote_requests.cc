@@ -1,6 +1,5 @@
-// Remote: requests and the replay window.
+// Remote: requests, from their call to their answer.
 #include <algorithm>
-#include <cstring>
 
 #include "base/check.h"
 #include "base/log.h"
@@ -17,9 +16,6 @@ namespace {
 constexpr std::uint64_t kChangeOverheadBytes = 512;
 /// The longest range of one command, in sectors: below 2^32 bytes, and a multiple of any block.
 constexpr SectorCount kRangeMax{(1ULL << 30) >> kSectorShift};
-
-/// What lies in the window is flushed so long after it came there, if nobody does.
-constexpr std::chrono::seconds kSettleAfter{5};
 
 /// Written where a peer can't zero by itself. Never written to.
 alignas(4096) constinit std::byte zeroes[block::kPayloadMaxBytes]{};
@@ -128,61 +124,6 @@ async::Task<Result<>> Remote::execute_change(const Request& request) {
     co_return done;
 }
 
-/// Waits until the window has room for `bytes` more. The node flushes by itself when it is half
-/// full, so in a steady stream of writes nobody waits here.
-async::Task<Result<>> Remote::room_in_window(std::uint64_t bytes) {
-    const std::uint64_t most = settings_.replay_window.value();
-    const io::TimePoint asked = world_.clock.now();
-    while (window_bytes_ + bytes > most && window_bytes_ > 0) {
-        if (stopping_) co_return fail(ErrorCode::cancelled, "the node is stopped");
-        if (flush_error_) co_return std::unexpected(*flush_error_);
-        reclaim();  // may make room on the spot
-        if (window_bytes_ + bytes <= most || window_bytes_ == 0) break;
-        const bool held_out = settings_.hold && world_.clock.now() >= asked + *settings_.hold;
-        if (held_out && link_ != LinkState::ready)
-            co_return fail(ErrorCode::io_error, "held for too long");
-        if (!settings_.hold || held_out) {
-            co_await window_room_.wait();
-        } else {
-            co_await io::wait_until(world_.clock, window_room_, asked + *settings_.hold);
-        }
-    }
-    if (stopping_) co_return fail(ErrorCode::cancelled, "the node is stopped");
-    window_bytes_ += bytes;
-    if (window_bytes_ > most / 2) reclaim();
-    co_return Result<>{};
-}
-
-Remote::Change& Remote::new_change() {
-    if (free_changes_.empty()) {
-        changes_.push_back(std::make_unique<Change>(*this));
-        free_changes_.reserve(changes_.size());
-        return *changes_.back();
-    }
-    Change& change = *free_changes_.back();
-    free_changes_.pop_back();
-    return change;
-}
-
-/// The change is durable, or failed, or is dropped: it costs nothing any more.
-void Remote::leave_window(Change& change) {
-    CHECK(!change.is_submitted());
-    static_cast<ListHook<WindowTag>&>(change).unlink();
-    window_bytes_ -= change.cost;
-    if (change.is_unwritable) --unwritable_;
-    change.is_unwritable = false;
-    change.buffer = {};
-    window_room_.wake_all();
-    if (!change.is_awaited) recycle(change);
-}
-
-void Remote::recycle(Change& change) {
-    change.request = {};
-    change.is_done = change.is_replay = false;
-    change.failed_replays = 0;
-    free_changes_.push_back(&change);
-}
-
 /// Sends, or queues until there is a link. Ends by `answered`, or by hold.
 void Remote::submit(Pending& call) {
     call.since = world_.clock.now();
@@ -207,33 +148,6 @@ void Remote::answered(Pending& call, Result<> answer) {
     }
     if (change != nullptr && answer) keep(*change);
     call.finish(answer);
-}
-
-/// The peer has it, and may lose it again until a flush.
-void Remote::keep(Change& change) {
-    change.sequence = ++answer_sequence_;
-    change.request.fast_zero = false;  // written again it may be slow
-    if (unwritable_ > 0) {
-        // Written over as a whole, what could not be written again is not missed any more.
-        for (Change* at = window_.front(); at != nullptr;) {
-            Change* const next = window_.next(*at);
-            if (at->is_unwritable && change.request.range.contains(at->request.range))
-                leave_window(*at);
-            at = next;
-        }
-    }
-    window_.push_back(change);
-    if (!settle_timer_->is_armed())
-        settle_timer_->arm(world_.clock, world_.clock.now() + kSettleAfter);
-    const bool is_half_full = window_bytes_ > settings_.replay_window.value() / 2;
-    if (is_half_full || !window_room_.empty() || pool_.has_waiters()) reclaim();
-}
-
-void Remote::forget_until(std::uint64_t sequence) {
-    while (Change* const first = window_.front()) {
-        if (first->sequence > sequence) break;
-        leave_window(*first);
-    }
 }
 
 /// One at a time: of two in flight, the one that succeeds would hide the one that failed. Who
@@ -282,34 +196,6 @@ async::Task<Result<>> Remote::flush_now() {
     if (connection_ && link_ == LinkState::ready)
         connection_->shutdown("a flush failed: all that is not durable is written again");
     co_return std::unexpected(error);
-}
-
-void Remote::reclaim() {
-    if (window_.empty() || flushing_by_itself_ || link_ != LinkState::ready || stopping_) return;
-    flushing_by_itself_ = true;
-    scope_.spawn(flush_by_itself());
-}
-
-async::Task<void> Remote::flush_by_itself() {
-    const Result<> done = co_await flush();
-    flushing_by_itself_ = false;
-    if (!done && done.error().code != ErrorCode::cancelled)
-        log::warning("{}: flushing failed ({}): changes are kept and written again", name_,
-                     to_string(done.error().code));
-    window_room_.wake_all();
-}
-
-/// What lies in the window becomes durable some time, even if nobody flushes.
-void Remote::settle() {
-    reclaim();
-    if (!window_.empty() && !stopping_)
-        settle_timer_->arm(world_.clock, world_.clock.now() + kSettleAfter);
-}
-
-const Remote::Change* Remote::unwritable_in(SectorRange range) {
-    for (Change* at = window_.front(); at != nullptr; at = window_.next(*at))
-        if (at->is_unwritable && at->request.range.overlaps(range)) return at;
-    return nullptr;
 }
 
 void Remote::arm_hold() {
