@@ -5,7 +5,8 @@
 // again. Every change stays here, its buffer too, until a flush made it durable on the peer; when
 // the peer comes back as another instance (it crashed, or may have), what was answered is written
 // again before anything else goes out. So while this process lives, a crash of the peer loses
-// nothing and fails nothing.
+// nothing and fails nothing. What an earlier life left in the peer's cache is made durable first of
+// all, because from then on it is seen.
 #pragma once
 
 #include <cstdint>
@@ -150,6 +151,7 @@ class Remote final : public block::Device, public block::Reclaimable {
     async::Task<std::string> serve_connection();
     async::Task<void> run_connection(std::string& ended);
     async::Task<void> watch();
+    async::Task<bool> settle_peer();
     async::Task<bool> replay();
     void replayed(Change& change, Result<> answer);
     Outcome<> accept_server();
@@ -189,6 +191,7 @@ class Remote final : public block::Device, public block::Reclaimable {
     bool checksums_ = false;
     bool silent_ = false;
     bool hopeless_ = false;
+    bool has_settled_peer_ = false;
 
     // Requests that wait for the link, in order.
     List<nbd::Call, nbd::CallTag> waiting_;

@@ -13,7 +13,8 @@ struct Remote::Pending : nbd::Call {
 
     Remote& owner;
     io::TimePoint since;
-    bool held_out = false;  // failed because nothing could answer for too long
+    bool held_out = false;              // failed because nothing could answer for too long
+    bool ends_with_connection = false;  // is not sent again on another one
     bool is_done = false;
     Result<> result;
     async::WaitQueue done;

@@ -173,6 +173,8 @@ async::Task<std::string> Remote::serve_connection() {
     async::Scope running;
     running.spawn(run_connection(ended));
     bool goes_on = !connection_->ended();
+    const bool has_cache = has_flag(nbd::kFlagSendFlush) && !geometry_.read_only;
+    if (goes_on && has_cache && !has_settled_peer_) goes_on = co_await settle_peer();
     if (goes_on && (!same_instance || replay_wanted_) && !window_.empty())
         goes_on = co_await replay();
     if (goes_on && !stopping_) {
@@ -215,6 +217,10 @@ void Remote::take_back_calls() {
             continue;
         }
         auto& pending = static_cast<Pending&>(*call);
+        if (pending.ends_with_connection) {
+            pending.finish(fail(ErrorCode::node_lost, "connection lost"));
+            continue;
+        }
         if (block::is_change(call->request.op) && static_cast<Change&>(pending).is_replay) {
             // Still in the window, at its place.
             static_cast<Change&>(pending).is_replay = false;
@@ -231,6 +237,21 @@ void Remote::take_back_calls() {
         fail_waiting();
     else
         arm_hold();
+}
+
+/// What an earlier life of this head left in the peer's cache is seen from now on, and nobody keeps
+/// it: made durable before anything is answered, it can't be lost later. False if the connection
+/// ended.
+async::Task<bool> Remote::settle_peer() {
+    FlushCall call(*this);
+    call.request.op = block::Op::flush;
+    call.ends_with_connection = true;
+    connection_->submit(call);
+    const Result<> done = co_await call.wait();
+    if (connection_->ended() || stopping_) co_return false;
+    if (!done) connection_->shutdown("what was there before can't be made durable: a flush failed");
+    has_settled_peer_ = done.has_value();
+    co_return has_settled_peer_;
 }
 
 /// Writes again what was answered and is not durable. False if the connection ended.

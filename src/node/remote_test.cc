@@ -244,6 +244,9 @@ class RemoteTest : public testing::Test {
         co_await server.start();
         make(settings);
         co_await ready();
+        // But for the flush that every node begins with.
+        server.disk.seen.clear();
+        server.disk.arrived = 0;
     }
     /// Waits until `holds()`, for a limited time.
     template <typename Condition>
@@ -379,6 +382,43 @@ TEST_F(RemoteTest, a_replay_never_undoes_what_is_durable) {
         // What was cut costs nothing once it is durable, in however many pieces.
         EXPECT_TRUE((co_await t.execute(Op::flush)).has_value());
         EXPECT_EQ(t.window(), 0U);
+    });
+}
+
+/// Found by the simulator: what a head had written before it crashed was read by its next life, and
+/// lost afterwards with the exporter's power, although that life had never crashed.
+TEST_F(RemoteTest, what_was_there_before_is_made_durable_before_anything_is_answered) {
+    run_test([](RemoteTest& t) -> Task<void> {
+        co_await t.server.start();
+        t.server.disk.current[3] = 'e';
+        t.server.disk.held.insert(Op::flush);
+        t.make();
+        Asked& read = t.begin(t.execute(Op::read, 0, 8));
+        co_await t.until([&] { return t.server.disk.count(Op::flush) == 1; });
+        co_await io::sleep_for(t.world.clock, 50ms);
+        EXPECT_FALSE(read.answer.has_value());
+        t.server.disk.release();
+        co_await t.until([&] { return read.answer.has_value(); });
+        EXPECT_EQ(t.server.disk.durable[3], 'e');
+        co_await t.server.lose_power();
+        co_await t.restart();
+        EXPECT_EQ(t.server.disk.count(Op::flush), 1U) << "once in a life";
+    });
+}
+
+TEST_F(RemoteTest, a_node_waits_for_a_peer_that_cannot_make_durable_what_was_there_before) {
+    run_test([](RemoteTest& t) -> Task<void> {
+        co_await t.server.start();
+        t.server.disk.failing.insert(Op::flush);
+        t.make();
+        Asked& read = t.begin(t.execute(Op::read, 0, 8));
+        co_await t.until([&] { return t.server.disk.count(Op::flush) == 2; });
+        EXPECT_FALSE(read.answer.has_value());
+        EXPECT_EQ(t.remote->status().reason,
+                  "what was there before can't be made durable: a flush failed");
+        t.server.disk.failing.clear();
+        co_await t.until([&] { return read.answer.has_value(); });
+        EXPECT_TRUE(read.answer->has_value());
     });
 }
 

@@ -53,10 +53,26 @@ async::Task<void> Storage::Member::open() {
     storage_.changes_.wake_all();
 }
 
+namespace {
+
+/// What a process before this one left in a cache is seen from now on: made durable first, it can't
+/// be lost later.
+async::Task<Outcome<std::unique_ptr<block::Device>>> open_durable(io::World& world,
+                                                                  const FilePlace& place) {
+    CO_TRY(auto device,
+           co_await node::open_file(world, place.path, {.cache = place.cache, .read_only = false}));
+    block::Request request{.op = block::Op::flush};
+    if (const auto done = co_await device->execute(request); !done)
+        co_return refuse(done.error().code, fmt::format("flushing {} failed: {}; it is tried again",
+                                                        place.path, to_string(done.error().code)));
+    co_return device;
+}
+
+}  // namespace
+
 async::Task<void> Storage::Member::open_file(const FilePlace& place) {
     while (!given_up_) {
-        auto opened = co_await node::open_file(storage_.around_.world, place.path,
-                                               {.cache = place.cache, .read_only = false});
+        auto opened = co_await open_durable(storage_.around_.world, place);
         if (opened) {
             local_ = std::move(*opened);
             hopeless_ = false;
