@@ -16,12 +16,13 @@ constexpr io::Duration kTryAgainAfter = 2s;
 }  // namespace
 
 Member::Member(Surroundings& around, const Settings& settings, MemberSpec spec, std::uint64_t key,
-               Owner& owner)
+               Owner& owner, Watching watching)
     : around_(around),
       settings_(settings),
       spec_(std::move(spec)),
       key_(key),
       owner_(owner),
+      watching_(watching),
       since_(around.world.clock.wall_now()) {}
 
 Member::~Member() = default;
@@ -46,7 +47,10 @@ async::Task<void> Member::open() {
                                  .export_name = remote.export_name,
                                  .size_max = spec_.size_max,
                                  .replay_window = settings_.replay_window,
-                                 .hold = settings_.hold});
+                                 .hold = settings_.hold,
+                                 .gate = watching_.gate,
+                                 .ping_each = watching_.ping_each,
+                                 .silence_max = watching_.silence_max});
         remote_->start(this);
         while (!is_there() && !given_up_) co_await wanted_.wait();
     }
@@ -57,10 +61,26 @@ async::Task<void> Member::open() {
     owner_.member_changed(*this);
 }
 
+namespace {
+
+/// What a process before this one left in a cache is seen from now on: made durable first, it can't
+/// be lost later.
+async::Task<Outcome<std::unique_ptr<block::Device>>> open_durable(io::World& world,
+                                                                  const FilePlace& place) {
+    CO_TRY(auto device,
+           co_await node::open_file(world, place.path, {.cache = place.cache, .read_only = false}));
+    block::Request request{.op = block::Op::flush};
+    if (const auto done = co_await device->execute(request); !done)
+        co_return refuse(done.error().code, fmt::format("flushing {} failed: {}; it is tried again",
+                                                        place.path, to_string(done.error().code)));
+    co_return device;
+}
+
+}  // namespace
+
 async::Task<void> Member::open_file(const FilePlace& place) {
     while (!given_up_) {
-        auto opened = co_await node::open_file(around_.world, place.path,
-                                               {.cache = place.cache, .read_only = false});
+        auto opened = co_await open_durable(around_.world, place);
         if (opened) {
             local_ = std::move(*opened);
             hopeless_ = false;

@@ -10,6 +10,13 @@
 
 namespace dst::storage {
 
+/// How a remote one is watched.
+struct Watching {
+    node::Gate* gate = nullptr;  // outlives the member
+    std::optional<io::Duration> ping_each{};
+    io::Duration silence_max = std::chrono::seconds(3);
+};
+
 class Member final : private node::Observer {
   public:
     /// Who has members. Called between coroutines; must not suspend or destroy the member.
@@ -28,7 +35,7 @@ class Member final : private node::Observer {
     /// `key` tells a remote node from others of this head. `settings` say what all nodes of the
     /// storage have in common. All references outlive the member.
     Member(Surroundings& around, const Settings& settings, MemberSpec spec, std::uint64_t key,
-           Owner& owner);
+           Owner& owner, Watching watching = {});
     ~Member();
 
     /// Opens the device, or begins to connect to it; tries again until it is there or `give_up()`.
@@ -78,6 +85,7 @@ class Member final : private node::Observer {
     MemberSpec spec_;
     const std::uint64_t key_;
     Owner& owner_;
+    const Watching watching_;
     std::string reason_ = "not opened yet";
     io::WallTime since_;
     bool hopeless_ = false;

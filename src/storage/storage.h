@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "algorithm/algorithm.h"
+#include "algorithm/mirror/mirror.h"
 #include "algorithm/registry.h"
 #include "async/range_lock.h"
 #include "async/scope.h"
@@ -48,6 +49,16 @@ struct MemberSpec {
     std::string type;
 };
 
+/// Of a mirror.
+struct MirrorSettings {
+    mirror::Init init = mirror::Init::zero;
+    mirror::Settings timing{};  // its name is the storage's
+    std::chrono::milliseconds takeover{10'000};
+    /// None: majority with three or more votes.
+    std::optional<metadata::Quorum> quorum{};
+    std::vector<MemberSpec> witnesses{};
+};
+
 struct Settings {
     std::string name;
     std::string algorithm;
@@ -55,6 +66,7 @@ struct Settings {
     std::vector<MemberSpec> members;
     ByteCount replay_window{64 << 20};
     std::optional<io::Duration> hold;
+    MirrorSettings mirror{};
 };
 
 enum class State : std::uint8_t { running, degraded, holding, waiting, fenced, stopped };

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include "algorithm/mirror/superblock_reader.h"
 #include "base/check.h"
 #include "base/log.h"
 
@@ -75,7 +76,8 @@ async::Task<Outcome<>> Joining::look_at(Node& node) {
         co_return refuse(
             fmt::format("it has {} sectors and had {}: restore the disk that was there",
                         size.value(), record->size.value()));
-    auto reading = co_await read_superblock(node, record->size);
+    auto reading =
+        co_await read_superblock(node.backing->device(), record->size, core_.memory.metadata);
     if (!reading)
         co_return refuse(reading.error().code, fmt::format("its superblock can't be read: {}",
                                                            to_string(reading.error().code)));
@@ -126,24 +128,6 @@ Outcome<> Joining::judge(const Node& node, const metadata::Superblock& found) co
                         metadata::to_string(found.form.history.age),
                         metadata::to_string(newest.age), core_.settings.name));
     return {};
-}
-
-async::Task<Result<metadata::Reading>> Joining::read_superblock(Node& node, SectorCount size) {
-    std::optional<metadata::Reading> both;
-    for (unsigned copy = 0; copy < metadata::kSuperblockCopies; ++copy) {
-        const auto place = metadata::superblock_place(size, copy);
-        if (!place) co_return fail(ErrorCode::out_of_range, "the node is too small");
-        const block::Buffer buffer =
-            co_await core_.memory.metadata.allocate(metadata::kSuperblockBytes);
-        if (!buffer) co_return fail(ErrorCode::no_memory, "memory is given up");
-        const auto bytes = buffer.bytes().first(metadata::kSuperblockBytes);
-        Request request{.op = Op::read, .range = *place, .data = bytes, .buffer = &buffer};
-        request.if_connected = true;
-        CO_TRY_VOID(co_await core_.deliveries.ask(node, request));
-        metadata::Reading reading = metadata::decode_superblock(bytes);
-        both = both ? metadata::choose(*std::move(both), std::move(reading)) : std::move(reading);
-    }
-    co_return *std::move(both);
 }
 
 async::Task<Result<Bitmap>> Joining::load_bitmap(Node& node, BitmapName name, Bitmap& damaged) {

@@ -35,8 +35,6 @@ class Joining {
     /// All of a bitmap as it is on `node`, with what is safe to believe where it is damaged: those
     /// regions are set in `damaged`. Suspends.
     async::Task<Result<Bitmap>> load_bitmap(Node& node, BitmapName name, Bitmap& damaged);
-    /// What both copies of the superblock on `node` say, which ends at `size`. Suspends.
-    async::Task<Result<metadata::Reading>> read_superblock(Node& node, SectorCount size);
 
   private:
     async::Task<Outcome<>> look_at(Node& node);

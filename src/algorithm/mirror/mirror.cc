@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "algorithm/geometry.h"
+#include "algorithm/mirror/superblock_reader.h"
 #include "base/check.h"
 #include "base/log.h"
 
@@ -116,7 +117,8 @@ async::Task<Outcome<>> Mirror::assemble(std::uint64_t id, metadata::Cookie sourc
                                         std::vector<metadata::Cookie> others) {
     Node* const node = core_.find(source);
     CHECK(node != nullptr && node->backing != nullptr);
-    auto reading = co_await joining_.read_superblock(*node, core_.record(*node)->size);
+    auto reading = co_await read_superblock(node->backing->device(), core_.record(*node)->size,
+                                            core_.memory.metadata);
     if (!reading || !*reading)
         co_return refuse(fmt::format("the superblock of {} can't be read", node->type));
     node->sequence = (*reading)->sequence;

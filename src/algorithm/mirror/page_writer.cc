@@ -115,6 +115,7 @@ async::Task<void> PageWriter::write_run(PageNumber first, std::uint32_t count, R
     const auto [name, page] = bits_.place_of(first);
     block::Request request{.op = block::Op::write,
                            .fua = true,
+                           .is_patient = true,
                            .range = {layout_.page(name, page).first,
                                      SectorCount(count * metadata::kPageSectors.value())},
                            .data = buffer.bytes().first(bytes),

@@ -50,8 +50,12 @@ async::Task<Result<>> SuperblockWriter::write(const metadata::Form& form) {
     CHECK(metadata::broken_rule(superblock) == nullptr);
     metadata::encode_superblock(bytes, superblock);
     for (const SectorRange& place : places_) {
-        block::Request request{
-            .op = block::Op::write, .fua = true, .range = place, .data = bytes, .buffer = &buffer};
+        block::Request request{.op = block::Op::write,
+                               .fua = true,
+                               .is_patient = true,
+                               .range = place,
+                               .data = bytes,
+                               .buffer = &buffer};
         CO_TRY_VOID(co_await device_.execute(request));
     }
     co_return Result<>{};
