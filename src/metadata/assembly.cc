@@ -251,8 +251,8 @@ Admission admit(const Form& current, const Superblock& arriving) {
         case Order::older:
             break;
         case Order::diverged:
-            // Each age in force since the votes are what they are is on the way to this one: it is
-            // in force itself, on a majority, and each majority has a vote of every other.
+            // Each age that was in force since the votes are what they are is on the way to this
+            // one: it comes from one in force, and each two majorities have a vote in common.
             const bool can_count =
                 current.quorum == Quorum::majority && arriving.form.quorum == Quorum::majority &&
                 arriving.form.votes_since == current.votes_since &&

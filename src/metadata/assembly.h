@@ -156,7 +156,8 @@ using Decision = std::variant<Create, Start, Wait, Refuse>;
 [[nodiscard]] Form first_form(const Start& start, std::span<const Cookie> attached,
                               std::uint64_t new_id, Head head);
 
-/// What a node is to a head that runs in the age `current`, which is in force.
+/// What a node is to a head that runs: `current` is the age that it sent last, in force or coming
+/// from one that is.
 enum class Admission : std::uint8_t {
     joins,         // it is behind, or went a way that can never have been in force
     is_diverged,   // refused until a person says which side to keep
