@@ -78,8 +78,9 @@ struct Form {
     std::string settings{};
     History history{};
     Quorum quorum = Quorum::none;
-    /// When the votes changed last: the first age with those that the table has now. Forms that
-    /// diverged can be compared by counting votes only if they agree on it.
+    /// When votes or policy changed last: the first age with those of now. Forms that diverged are
+    /// decided by counting only if they agree on it. It also changes where a person has overruled
+    /// the counting (assembly.h, first_form).
     Age votes_since{};
     std::chrono::milliseconds takeover{10'000};
     Shape shape{};
