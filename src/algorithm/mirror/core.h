@@ -85,6 +85,7 @@ struct Core {
     std::unique_ptr<Regions> regions;
 
     bool is_serving = false;
+    bool is_finishing = false;  // nothing new comes; what is under way is waited for
     bool is_stopping = false;
     /// Why no age can be formed any more; empty: it can.
     std::string fenced;
@@ -121,6 +122,10 @@ struct Core {
     }
     /// Nothing is answered any more.
     [[nodiscard]] bool is_over() const { return is_stopping || !fenced.empty(); }
+    /// There is something that time may change.
+    void wake_watch() {
+        if (watch_sleeps) progress.wake_all();
+    }
     /// Whoever waits looks again, and so does the owner.
     void changed() {
         ++changes;

@@ -26,7 +26,7 @@ Mirror::Mirror(io::World& world, Memory memory, metadata::Head head, Settings se
       evening_(core_, membership_, reads_),
       resync_(core_, membership_, reads_),
       joining_(core_, membership_, resync_),
-      watch_(core_, membership_, flushes_, joining_) {
+      watch_(core_, membership_, lease_, flushes_, joining_) {
     core_.regions = std::make_unique<Regions>(form.shape, form.storage_id);
     for (const NodeRecord& record : form.nodes) {
         core_.nodes.push_back(std::make_unique<Node>(record));
@@ -224,7 +224,7 @@ block::Geometry Mirror::geometry() const {
 }
 
 async::Task<Result<>> Mirror::execute(block::Request& request) {
-    if (core_.watch_sleeps) core_.progress.wake_all();
+    core_.wake_watch();
     if (!resync_.is_running()) return perform(request);
     return perform_timed(request);
 }
@@ -256,6 +256,7 @@ async::Task<Result<>> Mirror::perform_timed(block::Request& request) {
 
 async::Task<bool> Mirror::finish(io::TimePoint deadline) {
     if (!is_serving()) co_return false;
+    core_.is_finishing = true;
     bool is_late = false;
     auto late = [&] {
         is_late = true;
@@ -268,7 +269,11 @@ async::Task<bool> Mirror::finish(io::TimePoint deadline) {
 }
 
 async::Task<bool> Mirror::finish_in_order() {
-    if (!co_await flushes_.flush()) co_return false;
+    // What was under way when a flush began is for the next one.
+    while (core_.regions->unsettled().any()) {
+        if (!co_await flushes_.flush() || core_.is_over()) co_return false;
+        if (core_.regions->has_changes_under_way()) co_await core_.progress.wait();
+    }
     while (core_.regions->has_settled()) {
         if (core_.is_over()) co_return false;
         if (!flushes_.clear_all_intents()) co_await core_.progress.wait();
@@ -284,7 +289,6 @@ async::Task<bool> Mirror::finish_in_order() {
         if (core_.is_over()) co_return false;
         co_await core_.progress.wait();
     }
-    if (core_.regions->unsettled().any()) co_return false;
     metadata::Form wish = *core_.form;
     wish.stopped_cleanly = true;
     membership_.wish = std::move(wish);
