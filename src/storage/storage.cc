@@ -100,6 +100,12 @@ async::Task<void> Storage::drained() {
     while (in_flight_ > 0) co_await idle_.wait();
 }
 
+async::Task<bool> Storage::drained_until(io::TimePoint deadline) {
+    while (in_flight_ > 0)
+        if (!co_await io::wait_until(around_.world.clock, idle_, deadline)) break;
+    co_return in_flight_ == 0;
+}
+
 async::Task<Result<>> Storage::execute(block::Request& request) {
     struct InFlight {
         Storage& storage;

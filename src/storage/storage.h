@@ -158,6 +158,8 @@ class Storage : public block::Device {
     void become_unformed();
     /// Waits until no request is under way. Suspends.
     async::Task<void> drained();
+    /// The same until `deadline`; false if some are. Suspends.
+    async::Task<bool> drained_until(io::TimePoint deadline);
 
     Surroundings& around_;
     Settings settings_;

@@ -12,7 +12,6 @@ using block::Op;
 using block::Request;
 
 std::unexpected<Error> held_out() { return fail(ErrorCode::io_error, "held for too long"); }
-std::unexpected<Error> stopping() { return fail(ErrorCode::io_error, "the mirror is stopping"); }
 
 }  // namespace
 
@@ -57,7 +56,7 @@ async::Task<Result<>> Changes::enter(RegionRange regions) {
     } const waits{waiting_};
     const io::TimePoint patience = core_.patience();
     while (true) {
-        if (core_.is_over()) co_return stopping();
+        if (core_.is_over()) co_return std::unexpected(core_.end_error());
         if (!core_.regions->is_locked(regions)) {
             core_.bits().set(Bits::kIntent, regions);
             if (intent_is_durable(regions)) break;
@@ -117,7 +116,7 @@ async::Task<Result<>> Changes::first_change(Request& request, RegionRange region
     {
         Locked locked(core_, regions);
         // Others may have begun before, in regions that were written.
-        if (!co_await locked.alone()) co_return stopping();
+        if (!co_await locked.alone()) co_return std::unexpected(core_.end_error());
         const Entered entered(core_, regions);
         for (RegionIndex region = regions.first; done && region < regions.end(); ++region) {
             if (!core_.regions->is_unwritten(region)) continue;

@@ -85,7 +85,6 @@ struct Core {
     std::unique_ptr<Regions> regions;
 
     bool is_serving = false;
-    bool is_finishing = false;  // nothing new comes; what is under way is waited for
     bool is_stopping = false;
     /// Why no age can be formed any more; empty: it can.
     std::string fenced;
@@ -119,6 +118,11 @@ struct Core {
             co_return true;
         }
         co_return co_await io::wait_until(world.clock, progress, until);
+    }
+    /// The error of what can't be answered any more.
+    [[nodiscard]] Error end_error() const {
+        return fenced.empty() ? Error{ErrorCode::cancelled, "the mirror is stopping"}
+                              : Error{ErrorCode::io_error, "another head has taken over"};
     }
     /// Nothing is answered any more.
     [[nodiscard]] bool is_over() const { return is_stopping || !fenced.empty(); }

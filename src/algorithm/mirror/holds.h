@@ -14,7 +14,7 @@ class Entered {
     ~Entered() {
         core_.regions->leave(range_);
         // Who has locked them waits for the changes that were there before.
-        if (core_.regions->is_locked(range_) || core_.is_finishing) core_.progress.wake_all();
+        if (core_.regions->is_locked(range_)) core_.progress.wake_all();
     }
     Entered(const Entered&) = delete;
     Entered& operator=(const Entered&) = delete;

@@ -256,7 +256,6 @@ async::Task<Result<>> Mirror::perform_timed(block::Request& request) {
 
 async::Task<bool> Mirror::finish(io::TimePoint deadline) {
     if (!is_serving()) co_return false;
-    core_.is_finishing = true;
     bool is_late = false;
     auto late = [&] {
         is_late = true;
@@ -269,11 +268,7 @@ async::Task<bool> Mirror::finish(io::TimePoint deadline) {
 }
 
 async::Task<bool> Mirror::finish_in_order() {
-    // What was under way when a flush began is for the next one.
-    while (core_.regions->unsettled().any()) {
-        if (!co_await flushes_.flush() || core_.is_over()) co_return false;
-        if (core_.regions->has_changes_under_way()) co_await core_.progress.wait();
-    }
+    if (!co_await flushes_.flush()) co_return false;
     while (core_.regions->has_settled()) {
         if (core_.is_over()) co_return false;
         if (!flushes_.clear_all_intents()) co_await core_.progress.wait();
@@ -289,6 +284,7 @@ async::Task<bool> Mirror::finish_in_order() {
         if (core_.is_over()) co_return false;
         co_await core_.progress.wait();
     }
+    if (core_.regions->unsettled().any()) co_return false;
     metadata::Form wish = *core_.form;
     wish.stopped_cleanly = true;
     membership_.wish = std::move(wish);

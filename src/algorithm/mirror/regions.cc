@@ -33,13 +33,11 @@ void Regions::lock(RegionRange regions) {
 }
 
 void Regions::enter(RegionRange regions) {
-    ++under_way_;
     for_each(regions, [this](RegionIndex region) { ++in_flight_[region.value()]; });
     unsettled_.set(regions);
 }
 
 void Regions::leave(RegionRange regions) {
-    --under_way_;
     for_each(regions, [this](RegionIndex region) {
         CHECK(in_flight_[region.value()] > 0);
         --in_flight_[region.value()];

@@ -38,7 +38,6 @@ class Regions {
     void enter(RegionRange regions);
     void leave(RegionRange regions);
     [[nodiscard]] bool is_busy(RegionRange regions) const;
-    [[nodiscard]] bool has_changes_under_way() const { return under_way_ > 0; }
     [[nodiscard]] const Bitmap& unsettled() const { return unsettled_; }
 
     // Fresh: written by now, though unwritten in the bits until a flush (rule 10).
@@ -84,7 +83,6 @@ class Regions {
         return in_flight_[region.value()] == 0 && !unsettled_.test(region);
     }
 
-    std::size_t under_way_ = 0;
     std::vector<std::uint32_t> in_flight_;  // by region
     Bitmap open_;
     Bitmap locked_;

@@ -52,7 +52,7 @@ async::Task<Result<>> Sender::finish(Delivery& delivery) {
             co_return failure->result;
         }
         if (!delivery.has_failed()) co_return Result<>{};
-        if (core_.is_over()) co_return fail(ErrorCode::io_error, "the mirror is stopping");
+        if (core_.is_over()) co_return std::unexpected(core_.end_error());
         for (const Delivery::Part& part : delivery.parts)
             if (part.has_failed())
                 membership_.expel(*part.node, fmt::format("{} failed there: {}",
