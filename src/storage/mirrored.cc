@@ -362,7 +362,8 @@ async::Task<Outcome<>> MirroredStorage::stop(io::TimePoint deadline) {
     const bool was_formed = is_formed();
     if (mirror_ != nullptr && was_formed) {
         const io::TimePoint now = around_.world.clock.now();
-        const io::TimePoint last = now + (deadline - now) * 3 / 4;
+        const io::TimePoint last = now + (deadline - now) * 7 / 8;
+        mirror_->hurry();
         if (co_await drained_until(last) && co_await mirror_->finish(last))
             co_await release_all();
         else

@@ -21,7 +21,7 @@ Mirror::Mirror(io::World& world, Memory memory, metadata::Head head, Settings se
       lease_(core_),
       sender_(core_, membership_, lease_),
       flushes_(core_, sender_),
-      changes_(core_, sender_, flushes_),
+      changes_(core_, membership_, sender_, flushes_),
       reads_(core_, membership_, sender_),
       evening_(core_, membership_, reads_),
       resync_(core_, membership_, reads_),
@@ -253,6 +253,13 @@ async::Task<Result<>> Mirror::perform_timed(block::Request& request) {
 }
 
 // The end ---------------------------------------------------------------------------------------
+
+void Mirror::hurry() {
+    constexpr io::Duration kPatience = std::chrono::seconds(2);
+    core_.settings.slow = std::min(core_.settings.slow, kPatience);
+    core_.settings.grace = std::min(core_.settings.grace, kPatience);
+    core_.changed();
+}
 
 async::Task<bool> Mirror::finish(io::TimePoint deadline) {
     if (!is_serving()) co_return false;
