@@ -100,7 +100,7 @@ async::Task<Outcome<>> Joining::look_at(Node& node) {
         // What was being changed there when it left may be anything.
         core_.bits().use_slot(node.slot);
         core_.bits().set_all_of(Bits::stale_of(node.slot), own);
-        node.copied.emplace(core_.shape().regions());
+        node.begin_copying(core_.shape().regions());
     }
     begin_superblocks(node);
     node.superblock->assume(found.form.history.age);

@@ -246,6 +246,10 @@ bool Membership::expel(Node& node, std::string reason) {
 /// Rule 2: a joining node that goes is first stale in all that it took and did not flush.
 async::Task<void> Membership::leave(Node& node) {
     Bits& bits = core_.bits();
+    if (node.is_witness) {
+        left(node);
+        co_return;
+    }
     bits.set_all_of(Bits::stale_of(node.slot), core_.regions->unsettled());
     const auto is_durable = [&] {
         for (std::uint32_t at = 0; at < bits.shape().bitmap_pages(); ++at) {
@@ -258,7 +262,7 @@ async::Task<void> Membership::leave(Node& node) {
         }
         return true;
     };
-    while (!node.is_witness && !is_durable() && !core_.is_over()) co_await core_.progress.wait();
+    while (!is_durable() && !core_.is_over()) co_await core_.progress.wait();
     left(node);
 }
 
@@ -270,6 +274,7 @@ void Membership::left(Node& node) {
     }
     node.has_failed = node.is_leaving = node.holds_bits = false;
     node.copied.reset();
+    node.being_flushed.reset();
     // What it is given no more, and has perhaps not got: intents say so on the nodes, till then.
     if (core_.bits().uses_slot(node.slot))
         core_.bits().set_all_of(Bits::stale_of(node.slot), core_.regions->unsettled());

@@ -103,7 +103,7 @@ async::Task<Outcome<>> Mirror::prepare(Init init) {
             joining_.begin_pages(*node, true);
         } else {
             bits.set(Bits::stale_of(node->slot), all);
-            node->copied.emplace(core_.shape().regions());
+            node->begin_copying(core_.shape().regions());
         }
     }
     for (const auto& node : core_.nodes)

@@ -53,8 +53,10 @@ struct Node {
     /// Where the previous read ended.
     SectorIndex position;
 
-    /// Regions that are copied and not flushed yet: stale, but taking changes. While it joins.
+    /// Regions that are copied and not flushed yet, or being flushed: stale, but taking changes.
+    /// While it joins.
     std::optional<Bitmap> copied;
+    std::optional<Bitmap> being_flushed;
     /// Intents and stale bits have to be durable here, too.
     bool holds_bits = false;
     /// While it is one of those that are written to.
@@ -69,6 +71,20 @@ struct Node {
     [[nodiscard]] bool is_attached() const { return state == NodeState::attached; }
     [[nodiscard]] bool is_joining() const {
         return state == NodeState::joining || state == NodeState::completing;
+    }
+    /// It holds what was acknowledged there, durably or not. Of a joining one: `stale` is its bits.
+    [[nodiscard]] bool is_copied(RegionIndex region) const {
+        return copied->test(region) || being_flushed->test(region);
+    }
+    /// It did not get a change there: copying has to begin anew.
+    void missed(RegionRange regions) {
+        if (!copied) return;
+        copied->clear(regions);
+        being_flushed->clear(regions);
+    }
+    void begin_copying(RegionCount size) {
+        copied.emplace(size);
+        being_flushed.emplace(size);
     }
     /// Takes changes, where it is not stale.
     [[nodiscard]] bool takes_part() const {

@@ -52,7 +52,7 @@ std::optional<RegionRange> Resync::next_window(const Course& course) const {
     const std::uint64_t most = std::max<std::uint64_t>(
         1, core_.settings.resync_size.value() / core_.shape().region_size().value());
     const auto is_wanted = [&](RegionIndex region) {
-        return stale.test(region) && !course.target.copied->test(region) &&
+        return stale.test(region) && !course.target.is_copied(region) &&
                !course.in_hand.test(region) && !course.unreadable.test(region) &&
                !core_.regions->is_locked({region, RegionCount(1)});
     };
@@ -187,7 +187,7 @@ async::Task<bool> Resync::is_equal(Node& source, Node& target, SectorRange range
 /// What is copied, and durable there, is stale no more.
 async::Task<Result<>> Resync::flush_copied(Course& course) {
     Node& target = course.target;
-    const Bitmap copied = *target.copied;
+    std::swap(*target.copied, *target.being_flushed);
     const Result<> done = co_await core_.deliveries.ask(target, {.op = Op::flush});
     if (!goes_on(course)) co_return fail(ErrorCode::cancelled, "");
     if (!done) {
@@ -195,10 +195,10 @@ async::Task<Result<>> Resync::flush_copied(Course& course) {
                           fmt::format("flushing it failed: {}", to_string(done.error().code)));
         co_return done;
     }
-    for (auto run = copied.next_run(RegionIndex(0)); run; run = copied.next_run(run->end())) {
-        target.copied->clear(*run);
+    const Bitmap& flushed = *target.being_flushed;
+    for (auto run = flushed.next_run(RegionIndex(0)); run; run = flushed.next_run(run->end()))
         core_.bits().clear(Bits::stale_of(target.slot), *run);
-    }
+    target.being_flushed->clear_all();
     course.unflushed = SectorCount();
     core_.changed();
     co_return done;

@@ -10,16 +10,18 @@ bool Sender::takes(const Node& node, RegionRange regions) const {
     const Bitmap& stale = core_.bits().stale(node.slot);
     if (!stale.any(regions)) return true;
     for (RegionIndex at = regions.first; at < regions.end(); ++at)
-        if (stale.test(at) && !node.copied->test(at)) return false;
+        if (stale.test(at) && !node.is_copied(at)) return false;
     return true;
 }
 
 void Sender::send_change(Delivery& delivery, RegionRange regions) {
     for (const auto& node : core_.nodes) {
-        if (takes(*node, regions))
+        if (takes(*node, regions)) {
             core_.deliveries.send(delivery, *node);
-        else if (core_.bits().uses_slot(node->slot))
+        } else if (core_.bits().uses_slot(node->slot)) {
             core_.bits().set(Bits::stale_of(node->slot), regions);
+            node->missed(regions);
+        }
     }
 }
 

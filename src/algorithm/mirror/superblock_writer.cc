@@ -13,8 +13,8 @@ constexpr io::Duration kTryAgainAfter = std::chrono::seconds(1);
 }  // namespace
 
 SuperblockWriter::SuperblockWriter(block::Device& device, SectorCount size, metadata::Cookie cookie,
-                                   std::uint64_t sequence, block::Account& account, io::Clock& clock,
-                                   async::WaitQueue& progress)
+                                   std::uint64_t sequence, block::Account& account,
+                                   io::Clock& clock, async::WaitQueue& progress)
     : device_(device),
       places_{*metadata::superblock_place(size, 0), *metadata::superblock_place(size, 1)},
       cookie_(cookie),
