@@ -39,6 +39,8 @@ class DaemonProgram final : public Program {
     /// a load, or within `Process::call`. Once it has started.
     using Command = std::function<async::Task<void>(control::Daemon& daemon)>;
     void command(const Command& make);
+    /// Once it has started.
+    [[nodiscard]] control::Daemon& daemon() const { return *daemon_; }
     /// The device that an export shows; null if there is none.
     [[nodiscard]] block::Device* shown(const std::string& export_name);
 

@@ -22,6 +22,8 @@ class Checker {
 
     /// Now and then while the scenario runs, between two events.
     virtual void look() {}
+    /// What has not come to its end yet, although it is calm; empty: nothing. It is waited for.
+    [[nodiscard]] virtual std::string waits_for() { return {}; }
     /// It is calm, and every request is answered. All run, and nobody asks anything.
     virtual void when_calm() {}
     /// All have stopped.
@@ -58,5 +60,6 @@ struct CheckerKind {
 [[nodiscard]] std::unique_ptr<Checker> make_error_checker(Stage& stage);
 [[nodiscard]] std::unique_ptr<Checker> make_stop_checker(Stage& stage);
 [[nodiscard]] std::unique_ptr<Checker> make_limit_checker(Stage& stage);
+[[nodiscard]] std::unique_ptr<Checker> make_mirror_checker(Stage& stage);
 
 }  // namespace dst::sim

@@ -13,6 +13,8 @@ std::span<const CheckerKind> checkers() {
         CheckerKind{"stop", "an orderly stop ends in time", make_stop_checker},
         CheckerKind{"limit", "memory, replay windows and requests in flight stay within bounds",
                     make_limit_checker},
+        CheckerKind{"mirror", "copies are equal where they say so, and ages never go back",
+                    make_mirror_checker},
     };
     return kAll;
 }

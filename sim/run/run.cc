@@ -100,8 +100,18 @@ class Run {
         stage_.faults().calm();
         if (!world().run_until([&] { return are_over(); }, scenario_.calm))
             return hang(fmt::format("it has been calm for {}", control::to_string(scenario_.calm)));
+        if (!world().run_until([&] { return waits_for().empty(); }, scenario_.calm))
+            return hang(fmt::format("it has been calm for {}, and {}",
+                                    control::to_string(scenario_.calm), waits_for()));
         for (const auto& checker : checkers_) checker->when_calm();
         return read_back();
+    }
+
+    /// What has not come to its end yet.
+    [[nodiscard]] std::string waits_for() const {
+        for (const auto& checker : checkers_)
+            if (std::string what = checker->waits_for(); !what.empty()) return what;
+        return {};
     }
 
     bool read_back() {

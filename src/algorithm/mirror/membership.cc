@@ -37,7 +37,7 @@ async::Task<void> Membership::run() {
     while (!core_.is_over()) {
         if (auto next = plan())
             co_await carry_out(*std::move(next));
-        else
+        else if (!unmark())
             co_await core_.progress.wait();
     }
 }
@@ -143,6 +143,7 @@ async::Task<bool> Membership::carry_out(Form next) {
 /// Rule 4: before an age is sent, every region that is not settled is stale for every node outside
 /// of it, present or not.
 void Membership::mark_stale(const Form& next) {
+    has_marked_ = true;
     for (const NodeRecord& record : next.nodes) {
         if (record.attached || record.is_witness) continue;
         core_.bits().use_slot(record.slot);
@@ -150,6 +151,26 @@ void Membership::mark_stale(const Form& next) {
     }
     for (const auto& node : core_.nodes)
         if (node->pages != nullptr && is_attached_in(next, *node)) node->pages->hurry();
+}
+
+/// Nodes that were to be left out and stayed have missed nothing. True if there were such.
+bool Membership::unmark() {
+    if (!has_marked_ || !sent_.empty()) return false;
+    has_marked_ = false;
+    bool any = false;
+    for (const auto& node : core_.nodes) {
+        if (node->is_witness || !node->is_attached()) continue;
+        const Bitmap& stale = core_.bits().stale(node->slot);
+        if (!stale.any()) continue;
+        // It may have to leave yet.
+        if (is_to_leave(*node)) {
+            has_marked_ = true;
+            continue;
+        }
+        core_.bits().clear(Bits::stale_of(node->slot), {RegionIndex(0), core_.shape().regions()});
+        any = true;
+    }
+    return any;
 }
 
 bool Membership::stale_is_durable(const Form& next) const {

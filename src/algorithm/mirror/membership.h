@@ -61,6 +61,7 @@ class Membership {
     async::Task<bool> until(const metadata::Form& next, std::function<bool()> done);
     async::Task<bool> carry_out(metadata::Form next);
     void mark_stale(const metadata::Form& next);
+    bool unmark();
     [[nodiscard]] bool stale_is_durable(const metadata::Form& next) const;
     [[nodiscard]] bool is_held(const metadata::Form& next, bool by_old_ones) const;
     [[nodiscard]] std::size_t votes_held(const metadata::Form& next) const;
@@ -73,6 +74,7 @@ class Membership {
     Core& core_;
     std::vector<FormHandle> sent_;  // since the one in force, none of them in force
     FormHandle for_others_;
+    bool has_marked_ = false;  // regions as stale for nodes that an age was to leave out
 };
 
 }  // namespace dst::mirror

@@ -117,7 +117,7 @@ async::Task<Outcome<>> Mirror::assemble(metadata::Form first, metadata::Cookie s
                                         std::vector<metadata::Cookie> others) {
     Node* const node = core_.find(source);
     CHECK(node != nullptr && node->backing != nullptr);
-    CO_TRY_VOID(co_await load_bits(*node, others));
+    CO_TRY_VOID(co_await load_bits(*node, first, others));
     for (const NodeRecord& record : first.nodes)
         if (record.attached) CO_TRY_VOID(co_await take_as_attached(*core_.find(record.cookie)));
     core_.regions->assume_settled(core_.world.clock.now());
@@ -149,7 +149,7 @@ async::Task<Outcome<>> Mirror::take_as_attached(Node& node) {
     co_return Outcome<>{};
 }
 
-async::Task<Outcome<>> Mirror::load_bits(Node& source,
+async::Task<Outcome<>> Mirror::load_bits(Node& source, const metadata::Form& first,
                                          const std::vector<metadata::Cookie>& others) {
     CO_TRY_VOID(co_await load_one(source, Bits::kIntent, others));
     CO_TRY_VOID(co_await load_one(source, Bits::kUnwritten, others));
@@ -158,8 +158,10 @@ async::Task<Outcome<>> Mirror::load_bits(Node& source,
         if (node->is_witness) continue;
         const BitmapName name = Bits::stale_of(node->slot);
         CO_TRY_VOID(co_await load_one(source, name, others));
-        // Whatever was being changed may be different on each of them (rule 4).
-        if (node.get() == &source)
+        // Whatever was being changed may be different on each of them (rule 4); nothing was if more
+        // than one is attached from the start.
+        const NodeRecord* const record = first.find(node->cookie);
+        if (record != nullptr && record->attached)
             core_.bits().clear(name, all);
         else
             core_.bits().set_all_of(name, core_.bits().intent());

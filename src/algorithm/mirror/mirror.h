@@ -100,7 +100,8 @@ class Mirror {
     [[nodiscard]] std::string obstacle() const { return membership_.obstacle(); }
 
   private:
-    async::Task<Outcome<>> load_bits(Node& source, const std::vector<metadata::Cookie>& others);
+    async::Task<Outcome<>> load_bits(Node& source, const metadata::Form& first,
+                                     const std::vector<metadata::Cookie>& others);
     async::Task<Outcome<>> load_one(Node& source, BitmapName name,
                                     const std::vector<metadata::Cookie>& others);
     async::Task<Outcome<>> take_as_attached(Node& node);

@@ -1,0 +1,184 @@
+// Mirrors, as anybody may see them who reads the disks: copies that call themselves equal are
+// equal, ages never go back, and when nothing is wrong all nodes are in sync.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <map>
+
+#include "control/engine.h"
+#include "sim/checkers/checker.h"
+#include "sim/daemon.h"
+#include "sim/run/copies.h"
+
+namespace dst::sim {
+namespace {
+
+using metadata::BitmapKind;
+using metadata::RegionCount;
+using metadata::RegionIndex;
+
+/// Whether two disks hold the same in a region.
+bool is_equal(const Disk& a, const Disk& b, SectorRange range) {
+    std::vector<std::byte> first(to_bytes(range.count).value());
+    std::vector<std::byte> second(first.size());
+    a.medium().read(range, first);
+    b.medium().read(range, second);
+    return first == second;
+}
+
+class MirrorChecker final : public Checker {
+  public:
+    explicit MirrorChecker(Stage& stage) : Checker(stage), mirrors_(find_mirrors(stage)) {}
+
+    void look() override {
+        for (const Mirrored& mirror : mirrors_) look_at_ages(mirror);
+    }
+
+    [[nodiscard]] std::string waits_for() override {
+        for (const Mirrored& mirror : mirrors_) {
+            std::string missing = not_in_sync(mirror);
+            if (!missing.empty()) return missing;
+        }
+        return {};
+    }
+
+    void at_end() override {
+        for (const Mirrored& mirror : mirrors_) compare(mirror);
+    }
+
+  private:
+    using Held = std::vector<std::pair<const Disk*, metadata::Superblock>>;
+
+    /// What was in force stays in the past of all that comes: on each disk, and for the whole. An
+    /// age that never was may be given up.
+    void look_at_ages(const Mirrored& mirror) {
+        Held held;
+        for (const Disk* const disk : mirror.disks)
+            // Another disk in its place is not looked at.
+            if (!disk->is_exchanged())
+                if (auto reading = superblock_on(*disk))
+                    held.emplace_back(disk, *std::move(reading));
+        for (const auto& [disk, superblock] : held) {
+            const metadata::Form& now = superblock.form;
+            const auto [at, is_new] = held_.emplace(disk, now);
+            if (is_new) continue;
+            const metadata::Form before = std::exchange(at->second, now);
+            if (was_in_force(before) && now.storage_id == before.storage_id &&
+                !metadata::passes_through(now.history, before.history.age))
+                found("age",
+                      fmt::format("{} held age {}, which was in force, and holds {}, which did not "
+                                  "come from it",
+                                  name_of(*disk), metadata::to_string(before.history.age),
+                                  metadata::to_string(now.history.age)));
+        }
+        for (const auto& [disk, superblock] : held)
+            if (is_in_force(superblock.form, held)) comes_in_force(superblock.form);
+    }
+    /// Held by all that it names, and by so many votes as it asks for.
+    static bool is_in_force(const metadata::Form& form, const Held& held) {
+        if (form.is_forming) return false;
+        std::size_t votes = 0;
+        for (const metadata::NodeRecord& record : form.nodes) {
+            const bool has_it = std::ranges::any_of(held, [&](const auto& one) {
+                return one.second.cookie == record.cookie &&
+                       one.second.form.storage_id == form.storage_id &&
+                       one.second.form.history.age == form.history.age;
+            });
+            if (record.attached && !has_it) return false;
+            votes += record.has_vote && has_it ? 1 : 0;
+        }
+        return form.quorum == metadata::Quorum::none || votes >= form.majority();
+    }
+    void comes_in_force(const metadata::Form& form) {
+        auto& ages = in_force_[form.storage_id];
+        if (!ages.empty() && ages.back() == form.history.age) return;
+        if (!ages.empty() && !metadata::passes_through(form.history, ages.back()))
+            found("age", fmt::format("age {} is in force, and did not come from {}, which was",
+                                     metadata::to_string(form.history.age),
+                                     metadata::to_string(ages.back())));
+        ages.push_back(form.history.age);
+    }
+    bool was_in_force(const metadata::Form& form) const {
+        const auto at = in_force_.find(form.storage_id);
+        return at != in_force_.end() &&
+               std::ranges::find(at->second, form.history.age) != at->second.end();
+    }
+
+    /// What a mirror says of its nodes, if it is not that all are in sync. Of several heads one is
+    /// enough.
+    [[nodiscard]] std::string not_in_sync(const Mirrored& mirror) const {
+        std::string missing;
+        for (const Mirrored& other : mirrors_) {
+            if (other.disks != mirror.disks) continue;
+            const std::string one = not_in_sync_at(other);
+            if (one.empty()) return {};
+            if (missing.empty()) missing = one;
+        }
+        return missing;
+    }
+    [[nodiscard]] static std::string not_in_sync_at(const Mirrored& mirror) {
+        Process& process = *mirror.server->process;
+        if (!process.is_serving()) return process.name() + " does not serve";
+        control::Daemon& daemon = process.program_as<DaemonProgram>().daemon();
+        control::Config config;
+        config.storages = {*mirror.spec};
+        control::Status status;
+        daemon.engine().report(config, status);
+        for (const control::StorageStatus& storage : status.storages)
+            if (storage.state != control::StorageState::running)
+                return fmt::format("{} of {}: {}", storage.name, process.name(), storage.reason);
+        return {};
+    }
+
+    /// Of the newest age: what is attached is equal, but for what was never written; and what is
+    /// not differs where it is stale only.
+    void compare(const Mirrored& mirror) {
+        Held copies;
+        for (Disk* const disk : mirror.disks)
+            if (auto reading = superblock_on(*disk); reading && !reading->self().is_witness)
+                copies.emplace_back(disk, *std::move(reading));
+        const auto newest = std::ranges::find_if(copies, [&](const auto& copy) {
+            return copy.second.self().attached &&
+                   std::ranges::all_of(copies, [&](const auto& other) {
+                       return metadata::passes_through(copy.second.form.history,
+                                                       other.second.form.history.age);
+                   });
+        });
+        if (newest == copies.end()) return;
+        const auto& [source, superblock] = *newest;
+        const auto unwritten = bitmap_on(*source, superblock, {BitmapKind::unwritten, 0});
+        const auto intent = bitmap_on(*source, superblock, {BitmapKind::intent, 0});
+        for (const auto& [disk, other] : copies) {
+            const metadata::NodeRecord* const record = superblock.form.find(other.cookie);
+            if (disk == source || record == nullptr) continue;
+            const auto stale = bitmap_on(*source, superblock, {BitmapKind::stale, record->slot});
+            for (RegionIndex at; at < RegionIndex(unwritten.size().value()); ++at) {
+                if (unwritten.test(at) || intent.test(at) || stale.test(at)) continue;
+                if (is_equal(*source, *disk, superblock.form.shape.sectors_of(at))) continue;
+                found("copies",
+                      fmt::format("{} and {} differ in sectors {}+{}, which are neither stale nor "
+                                  "being changed nor unwritten",
+                                  name_of(*source), name_of(*disk),
+                                  superblock.form.shape.sectors_of(at).first.value(),
+                                  superblock.form.shape.sectors_of(at).count.value()));
+                break;
+            }
+            if (record->attached && stale.any())
+                found("copies", fmt::format("{} is attached, and stale in {} regions",
+                                            name_of(*disk), stale.count().value()));
+        }
+    }
+    static std::string name_of(const Disk& disk) { return disk.host().name() + ":" + disk.path(); }
+
+    std::vector<Mirrored> mirrors_;
+    std::map<const Disk*, metadata::Form> held_;                          // looked up only
+    std::map<metadata::StorageId, std::vector<metadata::Age>> in_force_;  // in their order
+};
+
+}  // namespace
+
+std::unique_ptr<Checker> make_mirror_checker(Stage& stage) {
+    return std::make_unique<MirrorChecker>(stage);
+}
+
+}  // namespace dst::sim
