@@ -3,9 +3,11 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <bit>
 #include <span>
 #include <utility>
 
+#include "base/check.h"
 #include "base/pages.h"
 
 namespace dst::cli {
