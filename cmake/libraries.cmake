@@ -11,6 +11,7 @@ find_package(GTest REQUIRED)
 find_package(benchmark REQUIRED)
 pkg_check_modules(liburing REQUIRED IMPORTED_TARGET liburing)
 pkg_check_modules(libisal REQUIRED IMPORTED_TARGET libisal)
+pkg_check_modules(libxxhash REQUIRED IMPORTED_TARGET libxxhash)
 pkg_check_modules(libsystemd REQUIRED IMPORTED_TARGET libsystemd)
 # Both are compiled libraries in Debian: their .pc files define the macros they were built with
 # (CPPHTTPLIB_OPENSSL_SUPPORT, TOML_HEADER_ONLY=0, ...), and other macros would be another ABI.
@@ -19,6 +20,7 @@ pkg_check_modules(tomlplusplus REQUIRED IMPORTED_TARGET tomlplusplus)
 
 add_library(dst_libraries INTERFACE)
 target_link_libraries(dst_libraries INTERFACE
-    PkgConfig::liburing PkgConfig::libisal PkgConfig::libsystemd PkgConfig::tomlplusplus PkgConfig::httplib
+    PkgConfig::liburing PkgConfig::libisal PkgConfig::libxxhash PkgConfig::libsystemd PkgConfig::tomlplusplus
+    PkgConfig::httplib
     fmt::fmt spdlog::spdlog nlohmann_json::nlohmann_json CLI11::CLI11
     Threads::Threads ${CMAKE_DL_LIBS})

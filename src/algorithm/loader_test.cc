@@ -47,7 +47,7 @@ TEST(CheckModule, a_symbol_that_is_something_else_is_refused) {
 TEST(CheckModule, another_interface_is_refused_before_anything_else_is_read) {
     Module module{.abi = kModuleAbi + 1, .sizes = {}};
     module.toolchain = "of another shape";
-    EXPECT_THAT(refusal(module), AllOf(HasSubstr("interface 2, this dst has 1"),
+    EXPECT_THAT(refusal(module), AllOf(HasSubstr("interface 3, this dst has 2"),
                                        HasSubstr("rebuild it against the installed headers")));
 }
 

@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "async/task.h"
+#include "base/digest.h"
 #include "base/result.h"
 #include "base/units.h"
 #include "block/request.h"
@@ -45,6 +46,15 @@ class Device {
     [[nodiscard]] virtual std::uint64_t instance() const = 0;
     /// Which medium this is; 0: unknown. Differs for an exchanged disk.
     [[nodiscard]] virtual std::uint64_t identity() const { return 0; }
+
+    /// The digest of what a range of at most `kPayloadMaxBytes` holds, made where the data is; so
+    /// it is `unsupported` where the data would have to come here first (`read` does as well then),
+    /// and `node_lost` rather than waiting for a link. Suspends.
+    virtual async::Task<Result<Digest>> digest(SectorRange range);
 };
+
+inline async::Task<Result<Digest>> Device::digest(SectorRange) {
+    co_return fail(ErrorCode::unsupported, "digests are not made there");
+}
 
 }  // namespace dst::block

@@ -46,7 +46,7 @@ Daemon::Daemon(io::World world, Config file, RuntimeState state, node::HeadIdent
       file_(std::move(file)),
       state_(std::move(state)),
       config_(effective(file_, state_)),
-      engine_(world_, registry_, head, config_.memory) {
+      engine_(world_, registry_, head, config_.memory, file_.state_dir) {
     CHECK(registry_.register_algorithm("linear", "nodes one after another", algorithm::make_linear)
               .has_value());
 }

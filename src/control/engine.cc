@@ -51,6 +51,30 @@ StorageState state_of(storage::State state) {
     return StorageState::waiting;
 }
 
+mirror::Init init_of(InitMode mode) {
+    switch (mode) {
+        case InitMode::zero:
+            return mirror::Init::zero;
+        case InitMode::adopt:
+            return mirror::Init::adopt;
+        case InitMode::assume_clean:
+            return mirror::Init::assume_clean;
+    }
+    return mirror::Init::zero;
+}
+
+mirror::ReadPolicy read_policy_of(ReadPolicy policy) {
+    switch (policy) {
+        case ReadPolicy::nearest:
+            return mirror::ReadPolicy::nearest;
+        case ReadPolicy::least_busy:
+            return mirror::ReadPolicy::least_busy;
+        case ReadPolicy::local_first:
+            return mirror::ReadPolicy::local_first;
+    }
+    return mirror::ReadPolicy::nearest;
+}
+
 std::string join(const std::vector<std::string>& names) {
     return fmt::format("{}", fmt::join(names, ", "));
 }
@@ -58,11 +82,11 @@ std::string join(const std::vector<std::string>& names) {
 }  // namespace
 
 Engine::Engine(io::World world, algorithm::Registry& registry, node::HeadIdentity head,
-               ByteCount memory)
+               ByteCount memory, const std::string& state_dir)
     : pool_(arena_of(memory).value()),
       connections_(pool_, kConnectionSlabs),
       around_{world, pool_, connections_, registry, head},
-      exporter_(around_.world, connections_) {}
+      exporter_(around_.world, connections_, state_dir + "/reservations") {}
 
 Engine::~Engine() = default;
 
@@ -90,11 +114,29 @@ Outcome<storage::MemberSpec> Engine::member_of(const NodeSpec& node) const {
     return member;
 }
 
+Outcome<storage::MirrorSettings> Engine::mirror_settings(const StorageSpec& spec) const {
+    storage::MirrorSettings mirror{
+        .init = init_of(spec.init),
+        .timing = {.name = spec.name,
+                   .grace = spec.grace,
+                   .slow = spec.slow,
+                   .hold = spec.hold,
+                   .read_policy = read_policy_of(spec.read_policy),
+                   .resync_size = sectors_floor(spec.resync_size),
+                   .resync_timeout = spec.resync_timeout},
+        .takeover = std::chrono::duration_cast<std::chrono::milliseconds>(spec.takeover)};
+    if (spec.quorum)
+        mirror.quorum =
+            *spec.quorum == Quorum::majority ? metadata::Quorum::majority : metadata::Quorum::none;
+    for (const NodeSpec& node : spec.witnesses) {
+        TRY(auto member, member_of(node));
+        mirror.witnesses.push_back(std::move(member));
+    }
+    return mirror;
+}
+
 Outcome<> Engine::add_storage(const StorageSpec& spec, ByteCount replay_window) {
     CHECK(!storages_.contains(spec.name));
-    if (spec.metadata == MetadataPlace::on_nodes)
-        return refuse(ErrorCode::unsupported,
-                      "metadata = \"nodes\" is not there yet: write \"none\", or leave it out");
     storage::Settings settings{.name = spec.name,
                                .algorithm = spec.algorithm,
                                .options = spec.options,
@@ -105,7 +147,10 @@ Outcome<> Engine::add_storage(const StorageSpec& spec, ByteCount replay_window) 
         TRY(auto member, member_of(node));
         settings.members.push_back(std::move(member));
     }
-    auto made = std::make_unique<storage::Storage>(around_, std::move(settings));
+    if (spec.algorithm == kMirror) {
+        TRY(settings.mirror, mirror_settings(spec));
+    }
+    auto made = storage::make_storage(around_, std::move(settings));
     if (!spec.stopped) TRY_VOID(made->start());
     storages_.emplace(spec.name, std::move(made));
     return {};
@@ -131,10 +176,7 @@ std::string Engine::user_of(const std::string& name) const {
             below != nullptr && below->name == name)
             users.push_back(fmt::format("export '{}'", shown));
     for (const auto& [other, made] : storages_)
-        for (const storage::MemberSpec& member : made->settings().members)
-            if (const auto* below = std::get_if<storage::StoragePlace>(&member.place);
-                below != nullptr && below->storage->name() == name)
-                users.push_back(fmt::format("storage '{}'", other));
+        if (made->uses(name)) users.push_back(fmt::format("storage '{}'", other));
     return join(users);
 }
 
@@ -197,6 +239,7 @@ async::Task<Outcome<>> Engine::add_export(ExportSpec spec) {
                              fmt::format("there is an export '{}' already", spec.name));
         entry.device = std::move(*opened);
         target.device = entry.device.get();
+        target.is_lasting = !std::holds_alternative<MemoryDevice>(spec.device);
     }
     entry.account = std::make_unique<block::Account>(pool_, kGuaranteedSlabs);
     exporter::Settings settings{.name = spec.name,
@@ -205,8 +248,11 @@ async::Task<Outcome<>> Engine::add_export(ExportSpec spec) {
                                 .read_only = spec.read_only};
     for (const AccessRule& rule : spec.access)
         settings.access.push_back({rule.subnet, access_of(rule.mode)});
-    exporter_.add(
+    const Outcome<> added = exporter_.add(
         std::make_unique<exporter::Export>(std::move(settings), std::move(target), *entry.account));
+    if (!added)
+        co_return refuse(added.error().code,
+                         fmt::format("export '{}': {}", spec.name, added.error().text));
     shown_.emplace(spec.name, std::move(entry));
     log::info("export {}: shows {}", spec.name, to_string(spec.device));
     co_return Outcome<>{};
@@ -299,14 +345,7 @@ async::Task<void> Engine::shut_down(io::TimePoint deadline) {
         for (const auto& [name, made] : storages_) {
             const bool is_top =
                 std::none_of(storages_.begin(), storages_.end(), [&](const auto& other) {
-                    return other.second->is_started() &&
-                           std::any_of(other.second->settings().members.begin(),
-                                       other.second->settings().members.end(),
-                                       [&](const auto& member) {
-                                           const auto* below =
-                                               std::get_if<storage::StoragePlace>(&member.place);
-                                           return below != nullptr && below->storage == made.get();
-                                       });
+                    return other.second->is_started() && other.second->uses(made->name());
                 });
             if (made->is_started() && is_top) stopping.spawn(stop_quietly(*made, deadline));
         }
@@ -353,12 +392,18 @@ void Engine::report(const Config& config, Status& status) const {
     for (const ExportSpec& spec : config.exports) {
         const exporter::Export* const shown = exporter_.find(spec.name);
         if (shown == nullptr) continue;
-        status.exports.push_back({.name = spec.name,
-                                  .device = to_string(spec.device),
-                                  .size = shown->target().device->geometry().size,
-                                  .clients = shown->clients(),
-                                  .read_only = spec.read_only,
-                                  .description = spec.description});
+        ExportStatus to{.name = spec.name,
+                        .device = to_string(spec.device),
+                        .size = shown->target().device->geometry().size,
+                        .clients = shown->clients(),
+                        .read_only = spec.read_only,
+                        .description = spec.description};
+        if (const auto& reservation = shown->reservation(); reservation != nullptr) {
+            const exporter::Holding& holding = reservation->holding();
+            to.reservation = holding.number;
+            if (holding.holder) to.reserved_by = fmt::format("{:016x}", holding.holder->head);
+        }
+        status.exports.push_back(std::move(to));
     }
     status.memory.used = status.memory.used +
                          ByteCount((pool_.slabs_total() - pool_.slabs_free()) * block::kSlabBytes);

@@ -25,9 +25,10 @@ class Engine {
     /// How long a command waits for the nodes that it names.
     static constexpr std::chrono::seconds kCommandMax{10};
 
-    /// `memory`: what buffers may take, in bytes. The registry outlives the engine.
+    /// `memory`: what buffers may take, in bytes. `state_dir`: where reservations are kept. The
+    /// registry outlives the engine.
     Engine(io::World world, algorithm::Registry& registry, node::HeadIdentity head,
-           ByteCount memory);
+           ByteCount memory, const std::string& state_dir);
     ~Engine();
 
     [[nodiscard]] exporter::Exporter& exporter() { return exporter_; }
@@ -73,6 +74,7 @@ class Engine {
         std::unique_ptr<block::Account> account;
     };
     [[nodiscard]] Outcome<storage::MemberSpec> member_of(const NodeSpec& node) const;
+    [[nodiscard]] Outcome<storage::MirrorSettings> mirror_settings(const StorageSpec& spec) const;
     [[nodiscard]] std::string user_of(const std::string& storage) const;
     async::Task<void> let_go(std::shared_ptr<Leaving> leaving);
     async::Task<Outcome<std::unique_ptr<block::Device>>> open_device(const ExportSpec& spec);
@@ -82,8 +84,8 @@ class Engine {
     storage::Surroundings around_;
     std::map<std::string, Shown> shown_;
     std::map<std::string, std::unique_ptr<storage::Storage>> storages_;
-    exporter::Exporter exporter_;
-    async::Scope leaving_;  // last: its tasks use all of the above
+    async::Scope leaving_;         // has the devices of exports that were removed
+    exporter::Exporter exporter_;  // last: its sessions use all of the above
 };
 
 }  // namespace dst::control

@@ -68,6 +68,10 @@ struct ExportStatus {
     std::uint64_t clients = 0;
     bool read_only = false;
     std::string description;
+    /// Id of the head that has reserved the device, 16 lower-case hex digits; empty: none has.
+    std::string reserved_by{};
+    /// The reservation's number: grows with each change of holder.
+    std::uint64_t reservation = 0;
     friend bool operator==(const ExportStatus&, const ExportStatus&) = default;
 };
 

@@ -54,9 +54,14 @@ Json made(const StorageStatus& storage) {
 }
 
 Json made(const ExportStatus& share) {
-    return {{"name", share.name},           {"device", share.device},
-            {"size", share.size.value()},   {"clients", share.clients},
-            {"read_only", share.read_only}, {"description", share.description}};
+    return {{"name", share.name},
+            {"device", share.device},
+            {"size", share.size.value()},
+            {"clients", share.clients},
+            {"read_only", share.read_only},
+            {"description", share.description},
+            {"reserved_by", share.reserved_by},
+            {"reservation", share.reservation}};
 }
 
 Json made(const AlgorithmStatus& algorithm) {
@@ -124,7 +129,8 @@ StorageStatus read_storage(const Json& json) {
 ExportStatus read_export(const Json& json) {
     return {json.value("name", ""),         json.value("device", ""),
             sectors(json, "size"),          json.value("clients", std::uint64_t{0}),
-            json.value("read_only", false), json.value("description", "")};
+            json.value("read_only", false), json.value("description", ""),
+            json.value("reserved_by", ""),  json.value("reservation", std::uint64_t{0})};
 }
 
 AlgorithmStatus read_algorithm(const Json& json) {

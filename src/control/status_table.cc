@@ -156,11 +156,16 @@ std::string storage_table(const Status& status, TableStyle style) {
 
 std::string export_table(const std::vector<ExportStatus>& exports) {
     if (exports.empty()) return {};
+    const bool any_reserved =
+        std::ranges::any_of(exports, [](const auto& share) { return !share.reserved_by.empty(); });
     std::vector<Row> rows = {Row{"EXPORT", "DEVICE", "SIZE", "ACCESS", "CLIENTS"}};
+    if (any_reserved) rows.front().emplace_back("RESERVED BY");
     for (const auto& share : exports) {
         rows.push_back({share.name, share.device, shown(share.size),
                         share.read_only ? "read only" : "read and write",
                         std::to_string(share.clients)});
+        if (any_reserved)
+            rows.back().emplace_back(share.reserved_by.empty() ? "" : "head " + share.reserved_by);
     }
     return format_rows(rows, {});
 }

@@ -1,5 +1,7 @@
 #include "export/export.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 
 #include "base/check.h"
@@ -11,7 +13,22 @@ Export::Export(Settings settings, Target target, block::Account& account)
     CHECK(target_.device != nullptr);
 }
 
-Export::~Export() { CHECK(guests_.empty()); }
+Export::~Export() {
+    CHECK(guests_.empty());
+    if (reservation_) reservation_->leave(*this);
+}
+
+Outcome<> Export::find_reservation(Reservations& all) {
+    const std::uint64_t identity = target_.device->identity();
+    const std::string key = identity != 0 ? fmt::format("device-{:016x}", identity)
+                                          : fmt::format("export-{}", settings_.name);
+    TRY(auto found, all.of(key, target_.is_lasting));
+    if (found == reservation_) return {};
+    if (reservation_) reservation_->leave(*this);
+    reservation_ = std::move(found);
+    reservation_->enter(*this);
+    return {};
+}
 
 Access Export::access_of(const io::Address& peer) const {
     const Access access = exporter::access_of(settings_.access, peer);
@@ -46,8 +63,18 @@ void Export::enter(nbd::ServerSession& session) {
 }
 
 void Export::leave(nbd::ServerSession& session) {
+    for (const Guest& guest : guests_)
+        if (guest.session == &session && guest.id && reservation_)
+            reservation_->guest_leaves(*guest.id, session);
     std::erase_if(guests_, [&](const Guest& guest) { return guest.session == &session; });
     left_.wake_all();
+    if (reservation_) reservation_->has_calmed();
+}
+
+std::optional<nbd::SessionId> Export::session_of(const nbd::ServerSession& session) const {
+    for (const Guest& guest : guests_)
+        if (guest.session == &session) return guest.id;
+    return std::nullopt;
 }
 
 /// True if there was an older session of the same owner; it is told to go.
@@ -72,7 +99,10 @@ async::Task<bool> Export::open_session(nbd::SessionId id, nbd::ServerSession& se
     for (Guest& guest : guests_)
         if (guest.session == &session) guest.id = id;
     while (!is_closing_ && !has_newer(id) && close_older(id)) co_await left_.wait();
-    co_return !is_closing_ && !has_newer(id);
+    const bool is_open = !is_closing_ && !has_newer(id);
+    for (Guest& guest : guests_)
+        if (guest.session == &session && !is_open) guest.id.reset();
+    co_return is_open;
 }
 
 void Export::close(const char* reason) {

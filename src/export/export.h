@@ -12,6 +12,7 @@
 #include "block/buffer.h"
 #include "block/device.h"
 #include "export/access.h"
+#include "export/reservation.h"
 #include "nbd/server_session.h"
 
 namespace dst::exporter {
@@ -23,6 +24,8 @@ struct Target {
     std::function<std::string()> obstacle;
     /// Woken when that may have changed.
     async::WaitQueue* changes = nullptr;
+    /// Its content, and so its reservation, outlives this process.
+    bool is_lasting = true;
 };
 
 struct Settings {
@@ -49,20 +52,29 @@ class Export {
     /// Opens `session` for `id`: closes all older ones of the same owner and waits until they are
     /// gone. False if a newer one is open. Suspends.
     async::Task<bool> open_session(nbd::SessionId id, nbd::ServerSession& session);
+    /// That of the device. Refuses where what is kept of it can't be read.
+    Outcome<> find_reservation(Reservations& all);
+    /// Null until it was found.
+    [[nodiscard]] const std::shared_ptr<Reservation>& reservation() const { return reservation_; }
+
     /// Nobody can get in any more; the connections of those who are in are closed.
     void close(const char* reason);
     /// Suspends until nobody is in: the requests of all connections are done. After `close`.
     async::Task<void> gone();
     [[nodiscard]] bool is_closing() const { return is_closing_; }
 
-  private:
-    friend class Exporter;
-    friend class ServedExport;
     /// A connection that is in, or on its way in.
     struct Guest {
         nbd::ServerSession* session = nullptr;
         std::optional<nbd::SessionId> id;
     };
+    [[nodiscard]] const std::vector<Guest>& guests() const { return guests_; }
+    /// Whose requests a connection carries; nothing if it opened no session here.
+    [[nodiscard]] std::optional<nbd::SessionId> session_of(const nbd::ServerSession& session) const;
+
+  private:
+    friend class Exporter;
+    friend class ServedExport;
     void enter(nbd::ServerSession& session);
     void leave(nbd::ServerSession& session);
     [[nodiscard]] bool close_older(const nbd::SessionId& id);
@@ -75,6 +87,7 @@ class Export {
     std::size_t clients_ = 0;
     std::vector<Guest> guests_;
     async::WaitQueue left_;
+    std::shared_ptr<Reservation> reservation_;
 };
 
 }  // namespace dst::exporter

@@ -13,8 +13,9 @@ namespace dst::exporter {
 class ServedExport final : public nbd::Served {
   public:
     ServedExport(Export& shown, nbd::ServerSession& session, Access access)
-        : export_(shown), access_(access) {
+        : export_(shown), session_(session), access_(access) {
         export_.enter(session);
+        id_ = export_.session_of(session);
         ++export_.clients_;
     }
     ~ServedExport() override { --export_.clients_; }
@@ -25,13 +26,29 @@ class ServedExport final : public nbd::Served {
     block::Account& account() override { return export_.account_; }
     nbd::ExportInfo info() const override { return export_.info(access_); }
 
+    Result<> may_change() const override {
+        if (export_.reservation()->permits(id_)) return {};
+        return fail(ErrorCode::not_permitted, "a head has reserved the device");
+    }
+    nbd::Reservation reservation() const override { return export_.reservation()->state(); }
+    async::Task<nbd::Ruling> claim(nbd::Claim claim) override {
+        const std::shared_ptr<Reservation> claimed = export_.reservation();
+        co_return co_await claimed->claim(*id_, session_, claim);
+    }
+    nbd::Ruling release(std::uint64_t number) override {
+        return export_.reservation()->release(*id_, number);
+    }
+    void has_calmed() override { export_.reservation()->has_calmed(); }
+
   private:
     Export& export_;
+    nbd::ServerSession& session_;
     Access access_;
+    std::optional<nbd::SessionId> id_;
 };
 
-Exporter::Exporter(io::World& world, block::Account& connections)
-    : world_(world), connections_(connections) {}
+Exporter::Exporter(io::World& world, block::Account& connections, std::string reservations)
+    : world_(world), connections_(connections), reservations_(world, std::move(reservations)) {}
 
 Exporter::~Exporter() = default;
 
@@ -67,24 +84,45 @@ async::Task<void> Exporter::accept_all(io::Listener& listener) {
     }
 }
 
+/// A connection's place among the sessions, and in the exports that it has entered: given up when
+/// its coroutine ends, or is destroyed in the middle of its work.
+class Exporter::Place {
+  public:
+    Place(Exporter& exporter, nbd::ServerSession& session)
+        : exporter_(exporter), session_(session) {
+        exporter_.sessions_.push_back(&session_);
+    }
+    ~Place() {
+        std::erase(exporter_.sessions_, &session_);
+        // Only now all of its requests are done, so only now a newer session may be answered.
+        for (const auto& [name, shown] : exporter_.exports_) shown->leave(session_);
+        for (Export* const shown : exporter_.leaving_) shown->leave(session_);
+        exporter_.session_ended_.wake_all();
+    }
+    Place(const Place&) = delete;
+    Place& operator=(const Place&) = delete;
+
+  private:
+    Exporter& exporter_;
+    nbd::ServerSession& session_;
+};
+
 async::Task<void> Exporter::serve(std::unique_ptr<io::Stream> stream) {
     const std::string peer = io::to_string(stream->peer());
     nbd::ServerSession session(world_, std::move(stream), *this, connections_);
-    sessions_.push_back(&session);
+    const Place place(*this, session);
     co_await session.run();
-    std::erase(sessions_, &session);
-    // Only now all of its requests are done, so only now a newer session may be answered.
-    for (const auto& [name, shown] : exports_) shown->leave(session);
-    for (Export* const shown : leaving_) shown->leave(session);
     log::debug("{}: {} requests to {}: {}", peer, session.requests(),
                session.export_name().empty() ? "nothing" : session.export_name(),
                session.end_reason());
-    session_ended_.wake_all();
 }
 
-void Exporter::add(std::unique_ptr<Export> added) {
+Outcome<> Exporter::add(std::unique_ptr<Export> added) {
     const std::string name = added->settings().name;
+    const bool is_ready = !added->target().obstacle || added->target().obstacle().empty();
+    if (is_ready) TRY_VOID(added->find_reservation(reservations_));
     CHECK(exports_.emplace(name, std::move(added)).second);
+    return {};
 }
 
 Export* Exporter::find(const std::string& name) const {
@@ -150,7 +188,11 @@ async::Task<std::expected<Export*, nbd::Refusal>> Exporter::usable(std::string n
                          fmt::format("{} may not use '{}'", io::to_string(session.peer()), name));
         if (finishing_) co_return no(Type::error_shutdown, "the server is shutting down");
         const std::string obstacle = shown->target().obstacle ? shown->target().obstacle() : "";
-        if (obstacle.empty()) co_return shown;
+        if (obstacle.empty()) {
+            if (const Outcome<> found = shown->find_reservation(reservations_); !found)
+                co_return no(Type::error_shutdown, found.error().text);
+            co_return shown;
+        }
         const bool in_time = world_.clock.now() < deadline;
         if (!in_time || shown->target().changes == nullptr)
             co_return no(Type::error_shutdown,
@@ -177,7 +219,9 @@ async::Task<std::expected<nbd::HelloAnswer, nbd::Refusal>> Exporter::hello(
     co_return nbd::HelloAnswer{.checksums = hello.wants_checksums,
                                .instance = device.instance(),
                                .identity = device.identity(),
-                               .requests_max = nbd::ServerSession::kRequestsMax};
+                               .requests_max = nbd::ServerSession::kRequestsMax,
+                               .reservations = hello.session.has_value(),
+                               .digests = true};
 }
 
 }  // namespace dst::exporter

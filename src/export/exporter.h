@@ -21,16 +21,18 @@ class Exporter final : private nbd::ExportSource {
     /// How long GO waits for a storage that is still forming (design §5).
     static constexpr std::chrono::seconds kFormingMax{30};
 
-    /// `connections`: what receive buffers are taken from; outlives it.
-    Exporter(io::World& world, block::Account& connections);
+    /// `connections`: what receive buffers are taken from; outlives it. `reservations`: the folder
+    /// where those of lasting devices are kept; empty: they last as long as the exporter.
+    Exporter(io::World& world, block::Account& connections, std::string reservations = {});
     ~Exporter() override;
 
     /// Opens a listener; refuses with a text that names the address. Suspends.
     async::Task<Outcome<>> listen(io::Endpoint endpoint);
     [[nodiscard]] std::vector<io::Endpoint> listening() const;
 
-    /// The export's name is new.
-    void add(std::unique_ptr<Export> added);
+    /// The export's name is new. Refuses where its reservation can't be read; but that of a device
+    /// that is not ready yet is looked for when somebody asks for it.
+    Outcome<> add(std::unique_ptr<Export> added);
     /// Takes an export out, so that its name is free, and closes its connections. Their requests
     /// may take as long as their device does: it must stay until `gone()`, and then be given to
     /// `forget`. Null if there is none.
@@ -49,6 +51,7 @@ class Exporter final : private nbd::ExportSource {
     async::Task<bool> drained(io::TimePoint deadline);
 
   private:
+    class Place;
     async::Task<void> accept_all(io::Listener& listener);
     async::Task<void> serve(std::unique_ptr<io::Stream> stream);
     std::vector<nbd::ExportListing> list(const io::Address& peer) override;
@@ -61,6 +64,7 @@ class Exporter final : private nbd::ExportSource {
 
     io::World& world_;
     block::Account& connections_;
+    Reservations reservations_;
     bool finishing_ = false;
     std::vector<std::unique_ptr<io::Listener>> listeners_;
     std::map<std::string, std::unique_ptr<Export>> exports_;

@@ -99,8 +99,8 @@ class Peer {
         exporter_ = std::make_unique<Exporter>(world_, connections_);
         Settings settings{.name = "disk0", .description = {}, .access = {}};
         settings.access.push_back({*io::parse_subnet("127.0.0.0/8"), Access::read_write});
-        exporter_->add(std::make_unique<Export>(
-            settings, Target{.device = device_.get(), .obstacle = {}}, account_));
+        EXPECT_TRUE(exporter_->add(std::make_unique<Export>(
+            settings, Target{.device = device_.get(), .obstacle = {}}, account_)));
         const auto listening =
             co_await exporter_->listen({.host = "127.0.0.1", .port = port, .unix_path = {}});
         EXPECT_TRUE(listening.has_value()) << listening.error().text;

@@ -55,7 +55,7 @@ class Describer {
 
 async::Task<Result<>> ClientConnection::receive_block_status(const ChunkHeader& header,
                                                              std::uint32_t crc, Call& call) {
-    if (call.is_ping || call.request.op != block::Op::block_status)
+    if (call.own != nullptr || call.request.op != block::Op::block_status)
         co_return fail(ErrorCode::corrupt, "block status that was not asked for");
     if (header.length <= kContextBytes || header.length > kPayloadBytesMax ||
         (header.length - kContextBytes) % BlockDescriptor::kWireBytes != 0)

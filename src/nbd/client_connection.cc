@@ -57,10 +57,12 @@ void ClientConnection::take_facts(const ServerFacts& facts) {
     std::uint32_t in_flight_max = kCallsMax;
     if (facts_.hello && facts_.hello->requests_max > 0)
         in_flight_max = std::min(in_flight_max, facts_.hello->requests_max);
-    // One place more, for a ping: a server whose disk hangs with all places taken still answers it.
-    in_flight_.resize(in_flight_max + 1);
-    generations_.resize(in_flight_max + 1);
-    for (std::uint32_t at = in_flight_max; at > 0; --at) free_indices_.push_back(at - 1);
+    // Two places more: a server whose disk hangs with all places taken still answers a ping, and
+    // speaks of reservations.
+    places_ = in_flight_max;
+    in_flight_.resize(places_ + 2);
+    generations_.resize(places_ + 2);
+    for (std::uint32_t at = places_; at > 0; --at) free_indices_.push_back(at - 1);
 }
 
 namespace {
@@ -130,9 +132,9 @@ async::Task<void> ClientConnection::say_good_bye() {
 
 void ClientConnection::submit(Call& call) {
     CHECK(call.state_ == Call::State::idle);
-    if (call.is_ping && !ended_) {
+    if ((call.is_ping() || call.is_of_reservation()) && !ended_) {
         calls_.push_front(call);
-        send(call, static_cast<std::uint32_t>(in_flight_.size() - 1));
+        send(call, call.is_ping() ? places_ : places_ + 1);
         return;
     }
     call.state_ = Call::State::queued;
@@ -195,12 +197,17 @@ Command command_of(Op op) {
 
 void ClientConnection::encode(Call& call) {
     const block::Request& request = call.request;
-    const bool has_payload = !call.is_ping && request.op == Op::write;
+    const bool has_payload = call.own == nullptr && request.op == Op::write;
     RequestHeader header{
         .cookie = std::uint64_t{generations_[call.index_]} << 32 | call.index_,
     };
-    if (call.is_ping) {
-        header.type = Command::dst_ping;
+    if (call.own != nullptr) {
+        header.type = call.own->command;
+        header.flags = call.own->flags;
+        header.offset = call.own->offset;
+        header.length = call.own->length;
+        call.own->reservation.reset();
+        call.own->digest.reset();
     } else {
         header.type = command_of(request.op);
         if (request.fua) header.flags |= kCommandFlagFua;
@@ -256,7 +263,7 @@ async::Task<Result<>> ClientConnection::receive_simple() {
     if (frame.header.error != 0) {
         call->failed_ = true;
         call->error_ = {from_wire_error(frame.header.error), "the server's error"};
-    } else if (!call->is_ping && call->request.op == Op::read) {
+    } else if (call->own == nullptr && call->request.op == Op::read) {
         if (facts_.structured_replies)
             co_return fail(ErrorCode::corrupt,
                            "a simple reply to a read, in spite of structured ones");
@@ -297,7 +304,7 @@ async::Task<Result<>> ClientConnection::receive_chunk() {
 /// An offset-data chunk: the data goes straight to where the reader wants it.
 async::Task<Result<>> ClientConnection::receive_data(const ChunkHeader& header, std::uint32_t crc,
                                                      Call& call) {
-    if (call.is_ping || call.request.op != Op::read)
+    if (call.own != nullptr || call.request.op != Op::read)
         co_return fail(ErrorCode::corrupt, "data that was not asked for");
     if (incoming_.size() < kOffsetBytes)
         CO_TRY_VOID(co_await incoming_.fill(*stream_, kOffsetBytes));
@@ -322,12 +329,14 @@ Result<> ClientConnection::take_short_body(const ChunkHeader& header,
     if (is_error(header.type)) {
         TRY(const auto error, decode_error(header.type, body));
         if (!call.failed_) call.error_ = {from_wire_error(error.error), "the server's error"};
+        if (call.own != nullptr) call.own->text = printable(error.message);
         call.failed_ = true;
         return {};
     }
+    if (call.own != nullptr) return take_own_body(header, body, call);
     if (header.type == ChunkType::offset_hole) {
         TRY(const auto hole, decode_hole(body));
-        if (call.is_ping || call.request.op != Op::read)
+        if (call.request.op != Op::read)
             return fail(ErrorCode::corrupt, "data that was not asked for");
         const std::uint64_t begin = to_bytes(call.request.range.first).value();
         if (!lies_within(hole.offset, hole.length, begin, call.request.data.size()))
@@ -339,11 +348,25 @@ Result<> ClientConnection::take_short_body(const ChunkHeader& header,
     return fail(ErrorCode::corrupt, "a chunk of unknown type");
 }
 
+Result<> ClientConnection::take_own_body(const ChunkHeader& header, std::span<const std::byte> body,
+                                         Call& call) {
+    if (header.type == ChunkType::dst_reservation && call.is_of_reservation()) {
+        TRY(call.own->reservation, decode_reservation(body));
+        return {};
+    }
+    if (header.type == ChunkType::dst_digest && call.own->command == Command::dst_digest) {
+        CHECK(body.size() == kDigestBytes);
+        std::ranges::copy(body, call.own->digest.emplace().bytes.begin());
+        return {};
+    }
+    return fail(ErrorCode::corrupt, "a chunk that was not asked for");
+}
+
 /// The last chunk of an answer is here.
 void ClientConnection::answer(Call& call) {
     in_flight_[call.index_] = nullptr;
     ++generations_[call.index_];
-    if (!call.is_ping) free_indices_.push_back(call.index_);
+    if (call.index_ < places_) free_indices_.push_back(call.index_);
     call.answered_ = true;
     // The kernel may still read from a call that is being sent.
     if (!call.sending_) settle(call);
@@ -365,7 +388,7 @@ void ClientConnection::note_received(Call& call, std::uint64_t offset, std::uint
 /// Is all there that was asked for, and nothing twice in place of something else?
 Result<> ClientConnection::check_answer(Call& call) {
     if (call.failed_) return std::unexpected(call.error_);
-    if (call.is_ping) return {};
+    if (call.own != nullptr) return check_own_answer(*call.own);
     if (call.request.op == Op::block_status &&
         call.request.extents->described() == call.extents_before_->described)
         return fail(ErrorCode::io_error, "the server's answer describes nothing");
@@ -379,6 +402,14 @@ Result<> ClientConnection::check_answer(Call& call) {
     }
     if (until != call.request.data.size() || call.received_ != until)
         return fail(ErrorCode::io_error, "the server's answer has gaps");
+    return {};
+}
+
+Result<> ClientConnection::check_own_answer(const OwnCommand& own) {
+    const bool is_told = own.command == Command::dst_ping     ? true
+                         : own.command == Command::dst_digest ? own.digest.has_value()
+                                                              : own.reservation.has_value();
+    if (!is_told) return fail(ErrorCode::io_error, "the server's answer says nothing");
     return {};
 }
 

@@ -15,6 +15,7 @@
 
 #include "async/scope.h"
 #include "async/task.h"
+#include "base/digest.h"
 #include "base/list.h"
 #include "base/result.h"
 #include "block/request.h"
@@ -23,19 +24,40 @@
 #include "nbd/codec.h"
 #include "nbd/frame_sender.h"
 #include "nbd/receive_buffer.h"
+#include "nbd/reservation.h"
 
 namespace dst::nbd {
 
 struct CallTag {};
 class ClientConnection;
 
+/// One of our own commands (docs/protocol.md 1.5 to 1.7), and what it is told.
+struct OwnCommand {
+    Command command = Command::dst_ping;
+    std::uint64_t offset = 0;
+    std::uint32_t length = 0;
+    std::uint16_t flags = 0;
+
+    std::optional<Reservation> reservation{};
+    std::optional<Digest> digest{};
+    std::string text{};  // of an error, for a person
+};
+
 /// One request on its way. The owner keeps it, and what its request points to, until `on_answer`.
 class Call : public OutgoingFrame, public ListHook<CallTag> {
   public:
-    /// A ping, if `is_ping`; else `request`, which the server must be able to take.
+    /// What is asked; the server must be able to take it.
     block::Request request;
-    bool is_ping = false;
+    /// If set, this is asked instead.
+    OwnCommand* own = nullptr;
 
+    [[nodiscard]] bool is_ping() const {
+        return own != nullptr && own->command == Command::dst_ping;
+    }
+    /// Reads, claims or releases a reservation.
+    [[nodiscard]] bool is_of_reservation() const {
+        return own != nullptr && !is_ping() && own->command != Command::dst_digest;
+    }
     [[nodiscard]] bool is_submitted() const { return state_ != State::idle; }
 
   protected:
@@ -83,7 +105,7 @@ class ClientConnection {
     /// handshake. All calls that were not answered are in `unanswered()` then.
     async::Task<std::string> run();
     /// Queues a call. It goes at the end of this turn, when fewer than the maximum are in flight; a
-    /// ping goes at once. One ping at a time.
+    /// ping, or a call of the reservation, goes at once. One of each at a time.
     void submit(Call& call);
     /// Ends the connection, now. `reason` must be a literal.
     void shutdown(const char* reason);
@@ -113,7 +135,9 @@ class ClientConnection {
     void note_received(Call& call, std::uint64_t offset, std::uint64_t length);
     async::Task<Result<>> receive_block_status(const ChunkHeader& header, std::uint32_t crc,
                                                Call& call);
+    Result<> take_own_body(const ChunkHeader& header, std::span<const std::byte> body, Call& call);
     Result<> check_answer(Call& call);
+    static Result<> check_own_answer(const OwnCommand& own);
     void send_more();
     void send(Call& call, std::uint32_t index);
     void encode(Call& call);
@@ -133,6 +157,7 @@ class ClientConnection {
 
     List<Call, CallTag> calls_;  // in order of submission: sent ones in front
     Call* first_queued_ = nullptr;
+    std::uint32_t places_ = 0;  // of `in_flight_`, for requests; then ping's, then the other's
     std::vector<Call*> in_flight_;
     std::vector<std::uint32_t> free_indices_;
     std::vector<std::uint32_t> generations_;

@@ -23,6 +23,7 @@ using test::ScriptedStream;
 struct TestCall final : Call {
     std::vector<Result<>> answers;
     Script* script = nullptr;
+    OwnCommand command;
     Bytes memory;
     std::vector<block::Extent> room;
     std::optional<block::ExtentList> extents;
@@ -117,7 +118,7 @@ class ClientConnectionTest : public testing::Test {
     TestCall& submit(Op op, std::uint64_t at = 0, std::uint64_t count = 0, bool ping = false) {
         TestCall& call = calls.emplace_back();
         call.script = &script;
-        call.is_ping = ping;
+        if (ping) call.own = &call.command;
         call.request = {.op = op, .range = {SectorIndex(at), SectorCount(count)}};
         if (op == Op::read || op == Op::write) {
             call.memory = op == Op::write ? pattern(count * kSectorBytes, calls.size())

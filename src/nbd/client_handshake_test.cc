@@ -94,7 +94,7 @@ const std::string kContext =
     "0003e889045565a9 0000000a 00000004 00000013 00000007 626173653a616c6c6f636174696f6e";
 const std::string kContextAck = "0003e889045565a9 0000000a 00000001 00000000";
 const std::string kHelloAnswer =
-    "0003e889045565a9 64737401 64737401 00000018 0001 0001 0000000000000011 0000000000000022"
+    "0003e889045565a9 64737401 64737401 00000018 0001 0007 0000000000000011 0000000000000022"
     "00000100";
 const std::string kHelloAck = "0003e889045565a9 64737401 00000001 00000000";
 
@@ -149,7 +149,7 @@ TEST(ClientHandshake, a_server_of_our_own_kind_grants_everything) {
     EXPECT_EQ(talk.state, State::done);
     EXPECT_TRUE(talk.facts.checksums);
     EXPECT_TRUE(talk.facts.structured_replies);  // implied
-    EXPECT_EQ(talk.facts.hello, (HelloAnswer{true, 0x11, 0x22, 0x100}));
+    EXPECT_EQ(talk.facts.hello, (HelloAnswer{true, 0x11, 0x22, 0x100, true, true}));
     EXPECT_TRUE(talk.facts.base_allocation);
     EXPECT_EQ(talk.facts.allocation_context, 7);
     EXPECT_EQ(talk.facts.info.flags, 0x8d);
@@ -160,7 +160,7 @@ TEST(ClientHandshake, a_server_of_our_own_kind_grants_everything) {
 
 TEST(ClientHandshake, a_hello_answered_without_checksums_still_asks_for_structured_replies) {
     std::string answer = kHelloAnswer;
-    answer.replace(answer.find("0001 0001"), 9, "0001 0000");
+    answer.replace(answer.find("0001 0007"), 9, "0001 0000");
     const Talk talk = expect_talk(kAll,
                                   kGreeting + answer + kHelloAck + kStructuredAck + kContext +
                                       kContextAck + kGoExport + kGoAck,

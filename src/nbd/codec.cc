@@ -21,6 +21,12 @@ constexpr std::size_t error_body_bytes_min(ChunkType type) {
     return type == ChunkType::error_offset ? kErrorOffsetBodyBytesMin : kErrorBodyBytesMin;
 }
 
+bool is_known(ChunkType type) {
+    return type == ChunkType::none || type == ChunkType::offset_data ||
+           type == ChunkType::offset_hole || type == ChunkType::block_status ||
+           type == ChunkType::dst_reservation || type == ChunkType::dst_digest;
+}
+
 bool has_good_length(const ChunkHeader& header) {
     switch (header.type) {
         case ChunkType::none:
@@ -32,6 +38,10 @@ bool has_good_length(const ChunkHeader& header) {
         case ChunkType::block_status:
             return header.length >= block_status_size(1) && header.length <= kPayloadBytesMax &&
                    (header.length - block_status_size(0)) % BlockDescriptor::kWireBytes == 0;
+        case ChunkType::dst_reservation:
+            return header.length == kReservationBytes;
+        case ChunkType::dst_digest:
+            return header.length == kDigestBytes;
         default:
             break;
     }
@@ -42,12 +52,10 @@ bool has_good_length(const ChunkHeader& header) {
 }  // namespace
 
 Result<> check_chunk(const ChunkHeader& header) {
-    const bool known = header.type == ChunkType::none || header.type == ChunkType::offset_data ||
-                       header.type == ChunkType::offset_hole ||
-                       header.type == ChunkType::block_status;
     // "For all other messages with unknown or unexpected type or inconsistent contents, the client
     // MUST initiate a hard disconnect." (proto.md, Structured reply types)
-    if (!known && !is_error(header.type)) return fail(ErrorCode::corrupt, "type of a chunk");
+    if (!is_known(header.type) && !is_error(header.type))
+        return fail(ErrorCode::corrupt, "type of a chunk");
     if (!has_good_length(header)) return fail(ErrorCode::corrupt, "length of a chunk");
     return {};
 }
@@ -179,13 +187,22 @@ ErrorCode from_wire_error(std::uint32_t error) {
 
 namespace {
 
+/// What offset and length of a request mean.
+enum class Span : std::uint8_t {
+    range,    // of the export
+    nothing,  // both must be 0
+    number,   // of a reservation; length must be 0
+    claim,    // number, and takeover in ms, which is not 0
+};
+
 /// What a command is: which transmission flag exposes it, which of its own flags it knows.
 struct CommandRules {
     bool known = false;
     std::uint16_t exposed_by = kFlagHasFlags;
     std::uint16_t command_flags = 0;
     bool changes = false;
-    bool has_range = true;
+    Span span = Span::range;
+    std::uint32_t range_bytes_max = 0xffffffff;
 };
 
 CommandRules rules_of(Command command) {
@@ -195,7 +212,7 @@ CommandRules rules_of(Command command) {
         case Command::write:
             return {.known = true, .changes = true};
         case Command::flush:
-            return {.known = true, .exposed_by = kFlagSendFlush, .has_range = false};
+            return {.known = true, .exposed_by = kFlagSendFlush, .span = Span::nothing};
         case Command::trim:
             return {.known = true, .exposed_by = kFlagSendTrim, .changes = true};
         case Command::cache:
@@ -208,7 +225,17 @@ CommandRules rules_of(Command command) {
         case Command::block_status:
             return {.known = true, .command_flags = kCommandFlagReqOne};
         case Command::dst_ping:
-            return {.known = true, .has_range = false};
+        case Command::dst_reservation:
+            return {.known = true, .span = Span::nothing};
+        case Command::dst_claim:
+            return {.known = true,
+                    .command_flags = kCommandFlagDstForce,
+                    .changes = true,
+                    .span = Span::claim};
+        case Command::dst_release:
+            return {.known = true, .changes = true, .span = Span::number};
+        case Command::dst_digest:
+            return {.known = true, .range_bytes_max = kDigestRangeBytesMax};
         case Command::disconnect:
             break;
     }
@@ -218,19 +245,35 @@ CommandRules rules_of(Command command) {
 /// Command flags that were negotiated, for whatever command. FUA is valid for all (proto.md,
 /// Command flags).
 std::uint16_t negotiated_command_flags(std::uint16_t flags) {
-    unsigned known = kCommandFlagNoHole | kCommandFlagReqOne;
+    unsigned known = kCommandFlagNoHole | kCommandFlagReqOne | kCommandFlagDstForce;
     if ((flags & kFlagSendFua) != 0) known |= kCommandFlagFua;
     if ((flags & kFlagSendDf) != 0) known |= kCommandFlagDf;
     if ((flags & kFlagSendFastZero) != 0) known |= kCommandFlagFastZero;
     return static_cast<std::uint16_t>(known);
 }
 
+/// Our own commands, each by what the private option has agreed on.
+bool is_agreed_on(Command command, const ServedLimits& limits) {
+    switch (command) {
+        case Command::dst_ping:
+            return limits.hello;
+        case Command::dst_reservation:
+        case Command::dst_claim:
+        case Command::dst_release:
+            return limits.reservations;
+        case Command::dst_digest:
+            return limits.digests;
+        default:
+            return true;
+    }
+}
+
 /// The order: what is asked at all, whether it may, then where.
 Result<> check_command(const RequestHeader& header, const CommandRules& rules,
                        const ServedLimits& limits) {
     if (!rules.known) return fail(ErrorCode::invalid, "unknown command");
-    if (header.type == Command::dst_ping && !limits.hello)
-        return fail(ErrorCode::invalid, "ping without hello");
+    if (!is_agreed_on(header.type, limits))
+        return fail(ErrorCode::invalid, "a private command that was not agreed on");
     const unsigned flags =
         (rules.command_flags | kCommandFlagFua) & negotiated_command_flags(limits.flags);
     if ((header.flags & ~flags) != 0) return fail(ErrorCode::invalid, "command flag");
@@ -243,17 +286,24 @@ Result<> check_command(const RequestHeader& header, const CommandRules& rules,
     return {};
 }
 
+Result<> check_numbers(const RequestHeader& header, Span span) {
+    if (span == Span::claim)
+        return header.length != 0 ? Result<>{} : fail(ErrorCode::invalid, "a takeover of 0 ms");
+    if (header.length != 0 || (header.offset != 0 && span == Span::nothing))
+        return fail(ErrorCode::invalid, "offset and length must be 0");
+    return {};
+}
+
 Result<> check_range(const RequestHeader& header, const CommandRules& rules,
                      const ServedLimits& limits) {
-    if (!rules.has_range) {
-        if (header.offset == 0 && header.length == 0) return {};
-        return fail(ErrorCode::invalid, "offset and length must be 0");
-    }
+    if (rules.span != Span::range) return check_numbers(header, rules.span);
     // Unspecified (proto.md, NBD_CMD_READ and others); we have no empty requests inside.
     if (header.length == 0) return fail(ErrorCode::invalid, "empty request");
     const bool has_payload = header.type == Command::read || header.type == Command::write;
     if (has_payload && header.length > limits.payload_bytes_max)
         return fail(ErrorCode::invalid, "longer than the payload maximum");
+    if (header.length > rules.range_bytes_max)
+        return fail(ErrorCode::invalid, "longer than this command may be");
     if (((header.offset | header.length) & (limits.block_bytes - 1)) != 0)
         return fail(ErrorCode::invalid, "unaligned request");
     if (lies_within(header.offset, header.length, 0, limits.size.value())) return {};
@@ -292,6 +342,7 @@ Verdict validate(const RequestHeader& header, const ServedLimits& limits) {
                        .dont_fragment = (header.flags & kCommandFlagDf) != 0,
                        .one_extent = (header.flags & kCommandFlagReqOne) != 0,
                        .fast_zero = (header.flags & kCommandFlagFastZero) != 0,
+                       .force = (header.flags & kCommandFlagDstForce) != 0,
                        .cookie = header.cookie,
                        .offset = ByteOffset(header.offset),
                        .length = ByteCount(header.length)};

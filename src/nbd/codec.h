@@ -286,10 +286,13 @@ struct ServedLimits {
     std::uint32_t payload_bytes_max = kPayloadBytesMax;
     bool base_allocation = false;  // the context was selected for this export
     bool hello = false;            // the private option was answered
+    bool reservations = false;     // ... and grants the commands of reservations
+    bool digests = false;          // ... and that of digests
 };
 
 /// A request that keeps every rule: flags known and negotiated, aligned, not empty, within the
-/// export, permitted. Flush and ping have no range.
+/// export, permitted. Flush and ping have no range; a claim has the expected number in `offset` and
+/// its takeover, in ms, in `length`, and a release the number in `offset`.
 struct ValidRequest {
     Command command = Command::read;
     bool fua = false;
@@ -297,6 +300,7 @@ struct ValidRequest {
     bool dont_fragment = false;
     bool one_extent = false;
     bool fast_zero = false;
+    bool force = false;
     std::uint64_t cookie = 0;
     ByteOffset offset{};
     ByteCount length{};

@@ -241,6 +241,12 @@ TEST(Codec, lengths_of_chunks_are_checked_before_they_are_believed) {
     EXPECT_FALSE(good(ChunkType::block_status, 4));
     EXPECT_FALSE(good(ChunkType::block_status, 16));
     EXPECT_FALSE(good(ChunkType::block_status, 0xfffffffc));
+    EXPECT_TRUE(good(ChunkType::dst_reservation, kReservationBytes));
+    EXPECT_FALSE(good(ChunkType::dst_reservation, kReservationBytes - 1));
+    EXPECT_FALSE(good(ChunkType::dst_reservation, kReservationBytes + 1));
+    EXPECT_TRUE(good(ChunkType::dst_digest, kDigestBytes));
+    EXPECT_FALSE(good(ChunkType::dst_digest, kDigestBytes - 1));
+    EXPECT_FALSE(good(ChunkType::dst_digest, kAllOnes));
     EXPECT_TRUE(good(ChunkType::error, 6));
     EXPECT_FALSE(good(ChunkType::error, 5));
     EXPECT_FALSE(good(ChunkType::error, kAllOnes));
@@ -304,14 +310,19 @@ TEST(Codec, unknown_errors_count_as_einval) {
 constexpr std::uint16_t kAllFlags = kFlagHasFlags | kFlagSendFlush | kFlagSendFua | kFlagSendTrim |
                                     kFlagSendWriteZeroes | kFlagSendDf | kFlagSendCache |
                                     kFlagSendFastZero;
-const ServedLimits kLimits{
-    .size = ByteCount(1 << 30), .flags = kAllFlags, .base_allocation = true, .hello = true};
+const ServedLimits kLimits{.size = ByteCount(1 << 30),
+                           .flags = kAllFlags,
+                           .base_allocation = true,
+                           .hello = true,
+                           .reservations = true,
+                           .digests = true};
 constexpr Command kRanged[] = {Command::read,  Command::write,        Command::trim,
                                Command::cache, Command::write_zeroes, Command::block_status};
 
 RequestHeader request(Command type, std::uint64_t offset = 4096, std::uint32_t length = 512,
                       std::uint16_t flags = 0) {
-    const bool ranged = type != Command::flush && type != Command::dst_ping;
+    const bool ranged =
+        type != Command::flush && type != Command::dst_ping && type != Command::dst_reservation;
     return {flags, type, 42, ranged ? offset : 0, ranged ? length : 0};
 }
 
@@ -340,6 +351,10 @@ TEST(Validate, good_requests_are_described) {
     for (const Command command : kRanged) expect_executed(request(command), kLimits);
     expect_executed(request(Command::flush), kLimits);
     expect_executed(request(Command::dst_ping), kLimits);
+    expect_executed(request(Command::dst_digest), kLimits);
+    expect_executed(request(Command::dst_reservation), kLimits);
+    expect_executed(request(Command::dst_claim, ~0ULL, kAllOnes), kLimits);
+    expect_executed(request(Command::dst_release, ~0ULL, 0), kLimits);
 
     const auto flags_of = [](Command command, std::uint16_t flags) {
         return validate(request(command, 0, 512, flags), kLimits).request;
@@ -356,7 +371,7 @@ TEST(Validate, disconnecting_is_not_a_request) {
 }
 
 TEST(Validate, unknown_commands_are_invalid) {
-    for (const int type : {8, 9, 100, 0x6400, 0x6402, 0xffff})
+    for (const int type : {8, 9, 100, 0x6400, 0x6406, 0xffff})
         expect_refused(request(static_cast<Command>(type)), kLimits, kEinval);
 }
 
@@ -369,13 +384,16 @@ TEST(Validate, each_command_knows_its_own_flags_only) {
                 return kCommandFlagFua | kCommandFlagNoHole | kCommandFlagFastZero;
             case Command::block_status:
                 return kCommandFlagFua | kCommandFlagReqOne;
+            case Command::dst_claim:
+                return kCommandFlagFua | kCommandFlagDstForce;
             default:
                 return kCommandFlagFua;
         }
     };
     for (const Command command :
          {Command::read, Command::write, Command::trim, Command::cache, Command::write_zeroes,
-          Command::block_status, Command::flush, Command::dst_ping}) {
+          Command::block_status, Command::flush, Command::dst_ping, Command::dst_digest,
+          Command::dst_reservation, Command::dst_claim}) {
         for (unsigned flag = 1; flag <= 0x8000; flag <<= 1) {
             const auto header = request(command, 4096, 512, static_cast<std::uint16_t>(flag));
             if ((known(command) & flag) != 0)
@@ -398,12 +416,48 @@ TEST(Validate, flags_must_be_negotiated) {
 TEST(Validate, commands_must_be_offered) {
     ServedLimits limits = kLimits;
     limits.flags = kFlagHasFlags;
-    limits.base_allocation = limits.hello = false;
+    limits.base_allocation = limits.hello = limits.reservations = limits.digests = false;
     expect_executed(request(Command::read), limits);
     expect_executed(request(Command::write), limits);
-    for (const Command command : {Command::flush, Command::trim, Command::cache,
-                                  Command::write_zeroes, Command::block_status, Command::dst_ping})
+    for (const Command command :
+         {Command::flush, Command::trim, Command::cache, Command::write_zeroes,
+          Command::block_status, Command::dst_ping, Command::dst_reservation, Command::dst_claim,
+          Command::dst_digest})
         expect_refused(request(command), limits, kEinval);
+    expect_refused(request(Command::dst_release, 7, 0), limits, kEinval);
+    // A plain hello, without a session, grants a ping and digests alone.
+    limits.hello = limits.digests = true;
+    expect_executed(request(Command::dst_ping), limits);
+    expect_executed(request(Command::dst_digest), limits);
+    expect_refused(request(Command::dst_reservation), limits, kEinval);
+}
+
+TEST(Validate, numbers_of_reservations_are_no_range) {
+    const auto claim =
+        validate(request(Command::dst_claim, 7, 10'001, kCommandFlagDstForce), kLimits);
+    EXPECT_EQ(claim.request.offset.value(), 7U);
+    EXPECT_EQ(claim.request.length.value(), 10'001U);
+    EXPECT_TRUE(claim.request.force);
+    expect_refused(request(Command::dst_claim, 7, 0), kLimits, kEinval);
+    expect_refused(request(Command::dst_release, 7, 512), kLimits, kEinval);
+    expect_refused({0, Command::dst_reservation, 1, 512, 0}, kLimits, kEinval);
+    expect_refused({0, Command::dst_reservation, 1, 0, 512}, kLimits, kEinval);
+    // Who may not change anything may not keep others from it.
+    ServedLimits limits = kLimits;
+    limits.flags |= kFlagReadOnly;
+    expect_refused(request(Command::dst_claim, 7, 1), limits, kEperm);
+    expect_refused(request(Command::dst_release, 7, 0), limits, kEperm);
+    expect_executed(request(Command::dst_reservation), limits);
+    expect_executed(request(Command::dst_digest), limits);
+}
+
+TEST(Validate, ranges_of_digests_are_limited) {
+    expect_executed(request(Command::dst_digest, 4096, kDigestRangeBytesMax), kLimits);
+    expect_refused(request(Command::dst_digest, 4096, kDigestRangeBytesMax + 512), kLimits,
+                   kEinval);
+    expect_refused(request(Command::dst_digest, 1, 512), kLimits, kEinval);
+    expect_refused(request(Command::dst_digest, 0, 0), kLimits, kEinval);
+    expect_refused(request(Command::dst_digest, 1 << 30, 512), kLimits, kEinval);
 }
 
 TEST(Validate, changes_of_a_read_only_export_are_not_permitted) {

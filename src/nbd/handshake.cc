@@ -62,7 +62,10 @@ Result<HelloAnswer> decode_hello_answer(std::span<const std::byte> data) {
     if (reader.take<std::uint16_t>() != kHelloVersion)
         return fail(ErrorCode::corrupt, "answer to hello: version");
     HelloAnswer answer;
-    answer.checksums = (reader.take<std::uint16_t>() & kHelloAnswerFlagChecksums) != 0;
+    const auto flags = reader.take<std::uint16_t>();
+    answer.checksums = (flags & kHelloAnswerFlagChecksums) != 0;
+    answer.reservations = (flags & kHelloAnswerFlagReservations) != 0;
+    answer.digests = (flags & kHelloAnswerFlagDigests) != 0;
     answer.instance = reader.take<std::uint64_t>();
     // 0 would look like no instance known yet, and a crash of the peer would pass unseen.
     if (answer.instance == 0) return fail(ErrorCode::corrupt, "answer to hello: instance");
@@ -74,7 +77,10 @@ Result<HelloAnswer> decode_hello_answer(std::span<const std::byte> data) {
 
 void put_hello_answer(Outbox& to, const HelloAnswer& answer) {
     CHECK(answer.requests_max != 0 && answer.instance != 0);
-    to.put(kHelloVersion).put(answer.checksums ? kHelloAnswerFlagChecksums : std::uint16_t{0});
+    const unsigned flags = (answer.checksums ? kHelloAnswerFlagChecksums : 0u) |
+                           (answer.reservations ? kHelloAnswerFlagReservations : 0u) |
+                           (answer.digests ? kHelloAnswerFlagDigests : 0u);
+    to.put(kHelloVersion).put(static_cast<std::uint16_t>(flags));
     to.put(answer.instance).put(answer.identity).put(answer.requests_max);
 }
 

@@ -75,6 +75,8 @@ struct HelloAnswer {
     std::uint64_t instance = 0;
     std::uint64_t identity = 0;      // 0: unknown
     std::uint32_t requests_max = 0;  // in flight, before the server stops reading; at least 1
+    bool reservations = false;       // takes the commands of nbd/reservation.h
+    bool digests = false;            // takes NBD_CMD_DST_DIGEST
 
     friend bool operator==(const HelloAnswer&, const HelloAnswer&) = default;
 };

@@ -94,6 +94,10 @@ enum class Command : std::uint16_t {
     write_zeroes = 6,
     block_status = 7,
     dst_ping = 0x6401,  // "d", 1
+    dst_reservation = 0x6402,
+    dst_claim = 0x6403,
+    dst_release = 0x6404,
+    dst_digest = 0x6405,
 };
 
 inline constexpr std::uint16_t kCommandFlagFua = 1 << 0;
@@ -101,12 +105,15 @@ inline constexpr std::uint16_t kCommandFlagNoHole = 1 << 1;
 inline constexpr std::uint16_t kCommandFlagDf = 1 << 2;
 inline constexpr std::uint16_t kCommandFlagReqOne = 1 << 3;
 inline constexpr std::uint16_t kCommandFlagFastZero = 1 << 4;
+inline constexpr std::uint16_t kCommandFlagDstForce = 1 << 15;
 
 enum class ChunkType : std::uint16_t {
     none = 0,
     offset_data = 1,
     offset_hole = 2,
     block_status = 5,
+    dst_reservation = 0x6401,
+    dst_digest = 0x6402,
     error = (1 << 15) + 1,
     error_offset = (1 << 15) + 2,
 };
@@ -136,6 +143,15 @@ inline constexpr std::uint16_t kHelloVersion = 1;
 inline constexpr std::uint16_t kHelloFlagChecksums = 1 << 0;
 inline constexpr std::uint16_t kHelloFlagSession = 1 << 1;
 inline constexpr std::uint16_t kHelloAnswerFlagChecksums = 1 << 0;
+inline constexpr std::uint16_t kHelloAnswerFlagReservations = 1 << 1;
+inline constexpr std::uint16_t kHelloAnswerFlagDigests = 1 << 2;
+
+// Chunk of a reservation.
+inline constexpr std::uint32_t kReservationFlagHeld = 1 << 0;
+inline constexpr std::uint32_t kReservationFlagOpen = 1 << 1;
+
+/// The longest range of NBD_CMD_DST_DIGEST, in bytes.
+inline constexpr std::uint32_t kDigestRangeBytesMax = 1 << 20;
 
 // Sizes on the wire, in bytes.
 namespace detail {
@@ -154,6 +170,8 @@ inline constexpr std::size_t kExportNameReplyBytes = 10;
 inline constexpr std::size_t kReservedZeroesBytes = 124;
 inline constexpr std::size_t kHelloBytes = 40;  // and the name
 inline constexpr std::size_t kHelloAnswerBytes = 24;
+inline constexpr std::size_t kReservationBytes = 36;
+inline constexpr std::size_t kDigestBytes = 16;
 inline constexpr std::size_t kRequestHeaderBytes = 28;
 inline constexpr std::size_t kSimpleReplyHeaderBytes = 16;
 inline constexpr std::size_t kChunkHeaderBytes = 20;
@@ -168,6 +186,9 @@ static_assert(kHelloBytes == detail::kSum<detail::U16, detail::U16, detail::U64,
                                           detail::U64, detail::U64, detail::U32>);
 static_assert(kHelloAnswerBytes ==
               detail::kSum<detail::U16, detail::U16, detail::U64, detail::U64, detail::U32>);
+static_assert(
+    kReservationBytes ==
+    detail::kSum<detail::U64, detail::U64, detail::U64, detail::U32, detail::U32, detail::U32>);
 static_assert(
     kRequestHeaderBytes ==
     detail::kSum<detail::U32, detail::U16, detail::U16, detail::U64, detail::U64, detail::U32>);

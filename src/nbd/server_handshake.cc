@@ -258,6 +258,8 @@ void ServerHandshake::answer(const HelloAnswer& hello) {
     result_.hello = std::get<Hello>(std::exchange(question_, {}));
     CHECK(!hello.checksums || result_.hello->wants_checksums);
     result_.checksums = hello.checksums;
+    result_.reservations = hello.reservations;
+    result_.digests = hello.digests;
     if (hello.checksums) result_.structured_replies = true;
     reply_header(ReplyType::dst_hello, kHelloAnswerBytes);
     put_hello_answer(output_, hello);

@@ -58,6 +58,8 @@ struct Negotiated {
     bool checksums = false;         // checksummed framing; implies structured_replies
     bool block_size_known = false;  // the client knows the block sizes and must obey
     std::optional<Hello> hello{};
+    bool reservations = false;  // granted in the answer to hello
+    bool digests = false;
 };
 
 class ServerHandshake {

@@ -31,7 +31,12 @@ struct Owner {
         .flags = kFlagHasFlags | kFlagSendFlush | kFlagSendFua | kFlagSendDf,
     };
     std::vector<ExportListing> listings{{"disk0", "a disk"}, {"b", ""}};
-    HelloAnswer hello{.checksums = true, .instance = 0x11, .identity = 0x22, .requests_max = 0x100};
+    HelloAnswer hello{.checksums = true,
+                      .instance = 0x11,
+                      .identity = 0x22,
+                      .requests_max = 0x100,
+                      .reservations = true,
+                      .digests = true};
     std::optional<Refusal> refusal;  // to everything
     std::string asked;               // what was asked, in order
 
@@ -48,6 +53,7 @@ struct Owner {
         if (greeting != nullptr) {
             HelloAnswer granted = hello;
             granted.checksums &= greeting->wants_checksums;
+            granted.reservations &= greeting->session.has_value();
             return handshake.answer(granted);
         }
         if (select == nullptr) return handshake.answer(listings);
@@ -137,7 +143,7 @@ const std::string kSetContextReplies =
     "0003e889045565a9 0000000a 00000004 00000013 00000001 626173653a616c6c6f636174696f6e"
     "0003e889045565a9 0000000a 00000001 00000000";
 const std::string kHelloReplies =
-    "0003e889045565a9 64737401 64737401 00000018 0001 0001 0000000000000011 0000000000000022"
+    "0003e889045565a9 64737401 64737401 00000018 0001 0007 0000000000000011 0000000000000022"
     "00000100"
     "0003e889045565a9 64737401 00000001 00000000";
 const std::string kAbortAck = "0003e889045565a9 00000002 00000001 00000000";
@@ -388,6 +394,7 @@ TEST(ServerHandshake, hello_is_asked_and_answered) {
     EXPECT_EQ(talk.negotiated.hello,
               (Hello{"disk0", true,
                      SessionId{.head = 0xa1, .node = 0xa4, .incarnation = 0xa2, .number = 0xa3}}));
+    EXPECT_TRUE(talk.negotiated.reservations && talk.negotiated.digests);
     EXPECT_EQ(talk.asked, "hello:disk0 3:disk0 1:disk0 ");
 }
 
@@ -397,11 +404,13 @@ TEST(ServerHandshake, hello_without_checksums_implies_nothing) {
             "49484156454f5054 64737401 0000002d 0001 0000 00000000000000a1 00000000000000a2"
             "00000000000000a3 00000000000000a4 00000005 6469736b30" +
             kGoDisk0,
-        "0003e889045565a9 64737401 64737401 00000018 0001 0000 0000000000000011 0000000000000022"
+        "0003e889045565a9 64737401 64737401 00000018 0001 0004 0000000000000011 0000000000000022"
         "00000100 0003e889045565a9 64737401 00000001 00000000" +
             kGoExport + "000d" + kGoAck);
     EXPECT_FALSE(talk.negotiated.checksums);
     EXPECT_FALSE(talk.negotiated.structured_replies);
+    EXPECT_FALSE(talk.negotiated.reservations);  // there is no session
+    EXPECT_TRUE(talk.negotiated.digests);
     EXPECT_EQ(talk.negotiated.hello, (Hello{"disk0", false, {}}));
 }
 

@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "base/check.h"
+#include "base/digest.h"
 #include "nbd/server_slot.h"
 
 namespace dst::nbd {
@@ -305,6 +306,44 @@ void ServerSession::reply_block_status(Slot& slot, std::span<const block::Extent
                negotiated_.checksums);
     slot.two_slices[0] = io::Slice(chunk);
     slot.send_two_slices(1);
+}
+
+void ServerSession::reply_digest(Slot& slot) {
+    const Digest digest = digest_of(slot.request.data);
+    const std::size_t front = frame_size<ChunkHeader>(negotiated_.checksums);
+    const auto chunk = std::span(slot.head).first(front + kDigestBytes);
+    static_assert(sizeof digest.bytes == kDigestBytes);
+    std::ranges::copy(digest.bytes, chunk.subspan(front).begin());
+    seal_chunk(chunk,
+               {.flags = kReplyFlagDone, .type = ChunkType::dst_digest, .cookie = slot.cookie},
+               negotiated_.checksums);
+    slot.send_head(chunk.size());
+}
+
+/// The state, and behind it an error if that is the answer.
+void ServerSession::reply_ruling(std::uint64_t cookie, const Ruling& ruling) {
+    const std::size_t front = frame_size<ChunkHeader>(negotiated_.checksums);
+    const bool refused = !ruling.done.has_value();
+    const ErrorBody body{.error = refused ? to_wire_error(ruling.done.error().code) : kEio,
+                         .message = ruling.text,
+                         .offset = {}};
+    auto& bytes = reservation_reply_->bytes;
+    bytes.assign(front + kReservationBytes + (refused ? front + error_size(body) : 0),
+                 std::byte{0});
+    const auto state = std::span(bytes).first(front + kReservationBytes);
+    encode_reservation(std::span<std::byte, kReservationBytes>(state.subspan(front)), ruling.now);
+    seal_chunk(state,
+               {.flags = refused ? std::uint16_t{0} : kReplyFlagDone,
+                .type = ChunkType::dst_reservation,
+                .cookie = cookie},
+               negotiated_.checksums);
+    if (refused) {
+        const auto error = std::span(bytes).subspan(state.size());
+        encode_error(error.subspan(front), body);
+        seal_chunk(error, {.flags = kReplyFlagDone, .type = chunk_type(body), .cookie = cookie},
+                   negotiated_.checksums);
+    }
+    reservation_reply_->send(sender_);
 }
 
 void ServerSession::pong(std::uint64_t cookie) {

@@ -14,13 +14,23 @@ namespace dst::nbd {
 
 using block::Op;
 
+async::Task<Ruling> Served::claim(Claim) {
+    co_return Ruling{.done = fail(ErrorCode::unsupported, "no reservations here")};
+}
+
+Ruling Served::release(std::uint64_t) {
+    return {.done = fail(ErrorCode::unsupported, "no reservations here")};
+}
+
 ServerSession::ServerSession(io::World& world, std::unique_ptr<io::Stream> stream,
                              ExportSource& source, block::Account& connections)
     : world_(world),
       stream_(std::move(stream)),
       source_(source),
       incoming_(connections),
+      last_received_(world.clock.now()),
       pong_(std::make_unique<Pong>(*this)),
+      reservation_reply_(std::make_unique<ReservationReply>()),
       sender_(*stream_) {
     auto stalled = [this] { on_stall(); };
     stall_timer_ = std::make_unique<io::Deadline<decltype(stalled)>>(stalled);
@@ -54,6 +64,11 @@ void ServerSession::close(const char* reason) {
     end(reason);
     closing_ = true;
     stream_->shutdown();
+    if (served_ != nullptr) served_->has_calmed();
+}
+
+io::TimePoint ServerSession::last_heard() const {
+    return is_connected() && stream_->readable() > 0 ? world_.clock.now() : last_received_;
 }
 
 void ServerSession::finish(const char* reason) {
@@ -82,6 +97,8 @@ async::Task<void> ServerSession::run() {
         sender_scope_.spawn(send_all_frames());
         const Result<> done = co_await transmit();
         stall_timer_->disarm();
+        has_ended_ = true;
+        served_->has_calmed();
         if (!done)
             end(done.error().code == ErrorCode::cancelled ? "the client went away"
                                                           : done.error().what);
@@ -89,6 +106,7 @@ async::Task<void> ServerSession::run() {
         sender_.close();
         co_await sender_scope_.join();
     }
+    has_ended_ = true;
     stream_->shutdown();
     served_.reset();
 }
@@ -128,6 +146,7 @@ async::Task<bool> ServerSession::handshake() {
             end("the client went away in the handshake");
             co_return false;
         }
+        last_received_ = world_.clock.now();
     }
     negotiated_ = handshake.result();
     if (!served_) {
@@ -178,6 +197,7 @@ async::Task<Result<>> ServerSession::fill(std::size_t bytes) {
     // Between frames a client may be quiet for as long as it likes.
     if (incoming_.size() > 0) expect_within(kStallMax);
     const auto filled = co_await gather(bytes);
+    last_received_ = world_.clock.now();
     stall_timer_->disarm();
     co_return filled;
 }
@@ -209,6 +229,9 @@ async::Task<Result<>> ServerSession::transmit() {
     limits_.flags = negotiated_.flags;
     limits_.base_allocation = negotiated_.base_allocation;
     limits_.hello = negotiated_.hello.has_value();
+    // They are answered in chunks.
+    limits_.reservations = negotiated_.reservations && negotiated_.structured_replies;
+    limits_.digests = negotiated_.digests && negotiated_.structured_replies;
     while (!closing_ && !finishing_) CO_TRY_VOID(co_await next_request());
     co_return Result<>{};
 }
@@ -248,12 +271,19 @@ async::Task<Result<>> ServerSession::dispatch(const Verdict& verdict, std::uint3
         pong(asked.cookie);
         co_return Result<>{};
     }
+    if (asked.command == Command::dst_reservation || asked.command == Command::dst_claim ||
+        asked.command == Command::dst_release) {
+        co_await reservation_reply_->turn.acquire();
+        requests_scope_.spawn(serve_reservation(asked));
+        co_return Result<>{};
+    }
     if (asked.command == Command::write) co_return co_await receive_write(asked, payload_crc);
 
     Slot& slot = *co_await free_slot();
     slot.take(asked);
     switch (asked.command) {
         case Command::read:
+        case Command::dst_digest:
             if (asked.length.value() > block::kPayloadMaxBytes) {
                 requests_scope_.spawn(serve_long_read(slot));
                 break;
@@ -262,7 +292,8 @@ async::Task<Result<>> ServerSession::dispatch(const Verdict& verdict, std::uint3
             if (!slot.buffer) co_return no_memory(slot);
             slot.counts_as_held = true;
             slot.request.data = slot.buffer.bytes().first(asked.length.value());
-            requests_scope_.spawn(serve(slot));
+            requests_scope_.spawn(asked.command == Command::read ? serve(slot)
+                                                                 : serve_digest(slot));
             break;
         case Command::block_status:
             requests_scope_.spawn(serve_block_status(slot));
@@ -286,6 +317,7 @@ async::Task<Result<>> ServerSession::receive_write(const ValidRequest& asked,
     if (incoming_.size() < begun) {
         expect_within(kStallMax);
         const auto filled = co_await incoming_.fill(*stream_, begun);
+        last_received_ = world_.clock.now();
         stall_timer_->disarm();
         CO_TRY_VOID(filled);
     }
@@ -298,14 +330,9 @@ async::Task<Result<>> ServerSession::receive_write(const ValidRequest& asked,
     slot.request.buffer = &slot.buffer;
     if (incoming_.size() >= asked.length.value()) {
         incoming_.take_readable(slot.request.data);
-    } else {
-        expect_within(kStallMax);
-        const auto taken = co_await incoming_.take(*stream_, slot.request.data);
-        stall_timer_->disarm();
-        if (!taken) {
-            release(slot);
-            co_return taken;
-        }
+    } else if (const auto taken = co_await take_payload(slot.request.data); !taken) {
+        release(slot);
+        co_return taken;
     }
     if (negotiated_.checksums) {
         if (const auto right = check_payload(payload_crc, slot.request.data); !right) {
@@ -315,6 +342,14 @@ async::Task<Result<>> ServerSession::receive_write(const ValidRequest& asked,
     }
     requests_scope_.spawn(serve(slot));
     co_return Result<>{};
+}
+
+async::Task<Result<>> ServerSession::take_payload(std::span<std::byte> into) {
+    expect_within(kStallMax);
+    const auto taken = co_await incoming_.take(*stream_, into);
+    last_received_ = world_.clock.now();
+    stall_timer_->disarm();
+    co_return taken;
 }
 
 /// A write that is longer than a buffer is executed piece by piece as it comes in.
@@ -334,9 +369,7 @@ async::Task<Result<>> ServerSession::receive_long_write(const ValidRequest& aske
         const std::uint64_t piece = std::min<std::uint64_t>(length - at, block::kPayloadMaxBytes);
         block::Buffer buffer = co_await served_->account().allocate(piece);
         if (!buffer) co_return fail(ErrorCode::no_memory, "memory is given up");
-        expect_within(kStallMax);
-        const auto taken = co_await incoming_.take(*stream_, buffer.bytes().first(piece));
-        stall_timer_->disarm();
+        const auto taken = co_await take_payload(buffer.bytes().first(piece));
         // The slot stays taken: pieces in flight still speak of it, and the connection ends.
         if (!taken) co_return taken;
         block::Request request = slot.request;
@@ -351,6 +384,7 @@ async::Task<void> ServerSession::serve_piece(std::shared_ptr<LongWrite> all, blo
                                              block::Buffer buffer) {
     request.data = buffer.bytes().first(to_bytes(request.range.count).value());
     request.buffer = &buffer;
+    const ChangeInFlight in_flight(*this, request.op);
     const Result<> done = co_await execute(request);
     if (!done && all->result) all->result = done;
     if (--all->pieces_left == 0) reply(all->slot, all->result);
@@ -396,16 +430,38 @@ void ServerSession::release(Slot& slot) {
 /// The one way to the device. Of a session that was closed nothing gets there any more: a newer one
 /// may be answered as soon as what is there already is done.
 async::Task<Result<>> ServerSession::execute(block::Request& request) {
-    return closing_ ? discard() : served_->device().execute(request);
+    if (closing_) return refuse({ErrorCode::cancelled, "the session was closed"});
+    if (block::is_change(request.op))
+        if (const Result<> may = served_->may_change(); !may) return refuse(may.error());
+    return served_->device().execute(request);
 }
 
-async::Task<Result<>> ServerSession::discard() {
-    co_return fail(ErrorCode::cancelled, "the session was closed");
-}
+async::Task<Result<>> ServerSession::refuse(Error error) { co_return std::unexpected(error); }
 
 async::Task<void> ServerSession::serve(Slot& slot) {
+    const ChangeInFlight in_flight(*this, slot.request.op);
     const Result<> done = co_await execute(slot.request);
     reply(slot, done);
+}
+
+async::Task<void> ServerSession::serve_digest(Slot& slot) {
+    const Result<> done = co_await execute(slot.request);
+    if (done)
+        reply_digest(slot);
+    else
+        reply_error(slot, done.error());
+}
+
+async::Task<void> ServerSession::serve_reservation(ValidRequest asked) {
+    Ruling ruling{.now = served_->reservation()};
+    if (asked.command == Command::dst_claim)
+        ruling =
+            co_await served_->claim({.expected = asked.offset.value(),
+                                     .takeover = std::chrono::milliseconds(asked.length.value()),
+                                     .force = asked.force});
+    else if (asked.command == Command::dst_release)
+        ruling = served_->release(asked.offset.value());
+    reply_ruling(asked.cookie, ruling);
 }
 
 }  // namespace dst::nbd

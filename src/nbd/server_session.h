@@ -21,6 +21,7 @@
 #include "nbd/frame_sender.h"
 #include "nbd/gathering.h"
 #include "nbd/receive_buffer.h"
+#include "nbd/reservation.h"
 #include "nbd/server_handshake.h"
 
 namespace dst::nbd {
@@ -35,6 +36,16 @@ class Served {
     /// Where payloads are taken from.
     [[nodiscard]] virtual block::Account& account() = 0;
     [[nodiscard]] virtual ExportInfo info() const = 0;
+
+    /// May this client change the device now? Asked for each change, when it is to be executed.
+    [[nodiscard]] virtual Result<> may_change() const { return {}; }
+    // The device's reservation, for a client whose hello granted it.
+    [[nodiscard]] virtual Reservation reservation() const { return {}; }
+    /// For this client's session. Granted only once nobody else's change is in flight. Suspends.
+    virtual async::Task<Ruling> claim(Claim claim);
+    [[nodiscard]] virtual Ruling release(std::uint64_t number);
+    /// The last change of this client that was in flight is done, or its connection has ended.
+    virtual void has_calmed() {}
 };
 
 /// Where sessions find what clients ask for. Outlives them.
@@ -85,10 +96,18 @@ class ServerSession {
     /// Why it ended, for the log.
     [[nodiscard]] const std::string& end_reason() const { return end_reason_; }
     [[nodiscard]] std::uint64_t requests() const { return requests_; }
+    /// Its client may still ask for something: the connection has not ended.
+    [[nodiscard]] bool is_connected() const { return !closing_ && !has_ended_; }
+    /// When the last byte came from the client, as far as it is known without reading more.
+    [[nodiscard]] io::TimePoint last_heard() const;
+    /// Changes that may have reached the device and are not done.
+    [[nodiscard]] bool has_changes_in_flight() const { return changes_in_flight_ > 0; }
 
   private:
     struct Slot;
     struct Pong;
+    struct ReservationReply;
+    class ChangeInFlight;
     struct LongWrite;
 
     async::Task<bool> handshake();
@@ -101,25 +120,30 @@ class ServerSession {
     async::Task<Slot*> free_slot();
     async::Task<block::Buffer> allocate(std::uint64_t bytes);
     async::Task<Result<>> execute(block::Request& request);
-    async::Task<Result<>> discard();
+    async::Task<Result<>> refuse(Error error);
     async::Task<void> serve(Slot& slot);
     async::Task<void> serve_long_read(Slot& slot);
     async::Task<void> serve_whole_read(Slot& slot);
     async::Task<void> send_long_read(Slot& slot);
     bool gather_pieces(Slot& slot);
     async::Task<void> serve_block_status(Slot& slot);
+    async::Task<void> serve_digest(Slot& slot);
+    async::Task<void> serve_reservation(ValidRequest asked);
     async::Task<void> serve_piece(std::shared_ptr<LongWrite> all, block::Request request,
                                   block::Buffer buffer);
     async::Task<void> send_all_frames();
     async::Task<void> close_when_answered(const char* reason);
     async::Task<Result<>> fill(std::size_t bytes);
     async::Task<Result<>> gather(std::size_t bytes);
+    async::Task<Result<>> take_payload(std::span<std::byte> into);
 
     void reply(Slot& slot, Result<> done);
     void reply_error(Slot& slot, Error error);
     void reply_read(Slot& slot);
     void reply_nothing(Slot& slot);
     void reply_block_status(Slot& slot, std::span<const block::Extent> extents);
+    void reply_digest(Slot& slot);
+    void reply_ruling(std::uint64_t cookie, const Ruling& ruling);
     void pong(std::uint64_t cookie);
     void release(Slot& slot);
     Result<> no_memory(Slot& slot);
@@ -139,7 +163,10 @@ class ServerSession {
     bool checksums_agreed_ = false;
     bool closing_ = false;
     bool finishing_ = false;
+    bool has_ended_ = false;
     std::uint64_t requests_ = 0;
+    std::uint32_t changes_in_flight_ = 0;
+    io::TimePoint last_received_;
 
     std::vector<std::unique_ptr<Slot>> slots_;
     std::vector<Slot*> free_slots_;
@@ -147,6 +174,7 @@ class ServerSession {
     std::size_t bytes_held_ = 0;  // of payload, by requests in flight
     async::Semaphore exclusive_reply_{1};
     std::unique_ptr<Pong> pong_;
+    std::unique_ptr<ReservationReply> reservation_reply_;
     std::unique_ptr<io::Timer> stall_timer_;
     io::TimePoint stalled_since_;
     io::Duration stall_max_{};

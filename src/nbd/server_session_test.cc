@@ -72,7 +72,13 @@ struct Client {
     bool checksums = false;
     bool is_ours = false;
     bool allocation = true;
+    bool session = false;
 };
+
+constexpr Reservation kHeld{
+    .number = 7,
+    .holder = Holder{.head = 0xa1, .incarnation = 2, .takeover = std::chrono::milliseconds(10'000)},
+    .gone = std::chrono::milliseconds(1)};
 
 class ServerSessionTest;
 
@@ -81,6 +87,11 @@ struct TestServed final : Served {
     block::Device& device() override;
     block::Account& account() override;
     ExportInfo info() const override;
+    Result<> may_change() const override;
+    Reservation reservation() const override { return kHeld; }
+    Task<Ruling> claim(Claim claim) override;
+    Ruling release(std::uint64_t number) override;
+    void has_calmed() override;
     ServerSessionTest& test;
 };
 
@@ -103,7 +114,9 @@ class ServerSessionTest : public testing::Test, public ExportSource {
     Task<std::expected<HelloAnswer, Refusal>> hello(Hello hello, ServerSession&) override {
         co_return HelloAnswer{.checksums = hello.wants_checksums,
                               .instance = 1,
-                              .requests_max = ServerSession::kRequestsMax};
+                              .requests_max = ServerSession::kRequestsMax,
+                              .reservations = hello.session.has_value(),
+                              .digests = true};
     }
 
     void run_test(const Client& client, Task<void> (*body)(ServerSessionTest&)) {
@@ -128,7 +141,10 @@ class ServerSessionTest : public testing::Test, public ExportSource {
                       .structured_replies = kind.structured,
                       .base_allocation = kind.allocation};
         if (kind.is_ours)
-            wanted.hello = Hello{.export_name = "x", .wants_checksums = kind.checksums};
+            wanted.hello =
+                Hello{.export_name = "x",
+                      .wants_checksums = kind.checksums,
+                      .session = kind.session ? std::optional(SessionId{.head = 1}) : std::nullopt};
         ClientHandshake handshake(wanted);
         while (handshake.state() == ClientHandshake::State::reading ||
                !handshake.output().empty()) {
@@ -257,6 +273,11 @@ class ServerSessionTest : public testing::Test, public ExportSource {
     std::uint16_t flags = kFlagHasFlags | kFlagSendFlush | kFlagSendFua | kFlagSendTrim |
                           kFlagSendDf | kFlagSendWriteZeroes | kFlagSendFastZero | kFlagSendCache;
     block::Account* account = &payloads;
+    bool may_change = true;
+    bool holds_claims = false;
+    std::vector<Claim> claims;
+    std::size_t calmed = 0;
+    async::WaitQueue claims_gate;
     std::deque<Connection> connections;
     async::Scope scope;
 };
@@ -267,9 +288,27 @@ ExportInfo TestServed::info() const {
     return {.name = "x", .size = ByteCount(kSizeBytes), .flags = test.flags};
 }
 
+Result<> TestServed::may_change() const {
+    return test.may_change ? Result<>{} : fail(ErrorCode::not_permitted, "reserved");
+}
+Task<Ruling> TestServed::claim(Claim claim) {
+    test.claims.push_back(claim);
+    while (test.holds_claims) co_await test.claims_gate.wait();
+    if (claim.expected == kHeld.number) co_return Ruling{.now = kHeld};
+    co_return Ruling{.done = fail(ErrorCode::not_permitted, "no"), .text = "no", .now = kHeld};
+}
+Ruling TestServed::release(std::uint64_t number) {
+    return {.done = number == kHeld.number ? Result<>{} : fail(ErrorCode::io_error, "disk"),
+            .text = number == kHeld.number ? "" : "the disk",
+            .now = {.number = number}};
+}
+void TestServed::has_calmed() { ++test.calmed; }
+
 constexpr Client kSimple{.structured = false, .allocation = false};
 constexpr Client kStructured{};
 constexpr Client kOurs{.checksums = true, .is_ours = true};
+constexpr Client kHead{.checksums = true, .is_ours = true, .session = true};
+constexpr Client kPlainHead{.checksums = false, .is_ours = true, .session = true};
 
 TEST_F(ServerSessionTest, simple_requests_get_simple_replies) {
     run_test(kSimple, [](ServerSessionTest& t) -> Task<void> {
@@ -561,6 +600,168 @@ TEST_F(ServerSessionTest, block_status_of_many_clients_does_not_wait_for_itself)
         rest.clear();
     });
     account = &payloads;
+}
+
+TEST_F(ServerSessionTest, a_digest_is_that_of_what_the_range_holds) {
+    for (const Client& client : {kOurs, kPlainHead})
+        run_test(client, [](ServerSessionTest& t) -> Task<void> {
+            for (const std::size_t length : {512U, 4096U, 1U << 20}) {
+                std::ranges::copy(pattern(length, length), t.device.bytes.begin() + 8192);
+                t.ask(Command::dst_digest, 5, 8192, length);
+                const Chunk told = co_await t.chunk();
+                EXPECT_EQ(told.header, (ChunkHeader{.flags = kReplyFlagDone,
+                                                    .type = ChunkType::dst_digest,
+                                                    .cookie = 5,
+                                                    .length = kDigestBytes}));
+                EXPECT_TRUE(
+                    std::ranges::equal(told.payload, digest_of(t.on_disk(8192, length)).bytes));
+            }
+            t.device.bad_at = 8192;
+            t.ask(Command::dst_digest, 6, 8192, 512);
+            EXPECT_EQ((co_await t.answer()).error, kEnospc) << "the error of the disk";
+            t.device.bad_at = ~std::size_t{0};
+            t.ask(Command::dst_digest, 7, 0, (1 << 20) + 512);
+            EXPECT_EQ((co_await t.answer()).error, kEinval);
+        });
+}
+
+TEST_F(ServerSessionTest, commands_that_were_not_agreed_on_are_refused) {
+    run_test(kOurs, [](ServerSessionTest& t) -> Task<void> {
+        t.ask(Command::dst_reservation, 1);
+        EXPECT_EQ((co_await t.answer()).error, kEinval) << "there is no session";
+    });
+    run_test(kStructured, [](ServerSessionTest& t) -> Task<void> {
+        t.ask(Command::dst_digest, 1, 0, 512);
+        EXPECT_EQ((co_await t.answer()).error, kEinval) << "there was no hello";
+    });
+    Client unstructured = kPlainHead;
+    unstructured.structured = unstructured.allocation = false;
+    run_test(unstructured, [](ServerSessionTest& t) -> Task<void> {
+        for (const Command command : {Command::dst_digest, Command::dst_reservation}) {
+            t.ask(command, 1, 0, command == Command::dst_digest ? 512 : 0);
+            EXPECT_EQ((co_await t.simple()).error, kEinval) << "no chunk can be sent";
+        }
+    });
+}
+
+TEST_F(ServerSessionTest, reservations_are_told_claimed_and_released) {
+    for (const Client& client : {kHead, kPlainHead})
+        run_test(client, [](ServerSessionTest& t) -> Task<void> {
+            t.claims.clear();
+            const auto state = [](const Chunk& chunk) {
+                EXPECT_EQ(chunk.header.type, ChunkType::dst_reservation);
+                return decode_reservation(chunk.payload).value_or(Reservation{});
+            };
+            t.ask(Command::dst_reservation, 1);
+            Chunk told = co_await t.chunk();
+            EXPECT_TRUE(told.header.is_last() && told.header.cookie == 1);
+            EXPECT_EQ(state(told), kHeld);
+
+            t.ask(Command::dst_claim, 2, 7, 12'345, kCommandFlagDstForce);
+            told = co_await t.chunk();
+            EXPECT_TRUE(told.header.is_last() && told.header.cookie == 2);
+            EXPECT_EQ(state(told), kHeld);
+            EXPECT_EQ(t.claims.back().expected, 7U);
+            EXPECT_EQ(t.claims.back().takeover.count(), 12'345);
+            EXPECT_TRUE(t.claims.back().force);
+
+            // Refused: the state, and behind it why.
+            t.ask(Command::dst_claim, 3, 8, 1);
+            told = co_await t.chunk();
+            EXPECT_FALSE(told.header.is_last());
+            EXPECT_EQ(state(told), kHeld);
+            told = co_await t.chunk();
+            EXPECT_TRUE(told.header.is_last() && told.header.cookie == 3);
+            EXPECT_EQ(*decode_error(told.header.type, told.payload), (ErrorBody{kEperm, "no", {}}));
+            EXPECT_FALSE(t.claims.back().force);
+
+            t.ask(Command::dst_release, 4, 7);
+            EXPECT_EQ(state(co_await t.chunk()), Reservation{.number = 7});
+            t.ask(Command::dst_release, 5, 9);
+            EXPECT_EQ(state(co_await t.chunk()), Reservation{.number = 9});
+            told = co_await t.chunk();
+            EXPECT_EQ(*decode_error(told.header.type, told.payload),
+                      (ErrorBody{kEio, "the disk", {}}));
+        });
+}
+
+TEST_F(ServerSessionTest, a_reservation_is_spoken_of_with_all_slots_in_use) {
+    run_test(kHead, [](ServerSessionTest& t) -> Task<void> {
+        t.device.held = true;
+        for (std::uint64_t cookie = 0; cookie < ServerSession::kRequestsMax; ++cookie)
+            t.ask(Command::read, cookie, 0, 512);
+        t.ask(Command::dst_reservation, 1000);
+        EXPECT_EQ((co_await t.chunk()).header.cookie, 1000U);
+        // A claim that waits hinders nobody but the next of its kind.
+        t.holds_claims = true;
+        t.ask(Command::dst_claim, 1001, 7, 1);
+        t.ask(Command::dst_ping, 1002);
+        EXPECT_EQ((co_await t.chunk()).header.cookie, 1002U);
+        t.ask(Command::dst_reservation, 1003);
+        co_await t.settle();
+        EXPECT_TRUE(t.one().script.sent.empty());
+        t.holds_claims = false;
+        t.claims_gate.wake_all();
+        EXPECT_EQ((co_await t.chunk()).header.cookie, 1001U);
+        EXPECT_EQ((co_await t.chunk()).header.cookie, 1003U);
+    });
+}
+
+TEST_F(ServerSessionTest, changes_of_who_may_not_are_refused_one_by_one_and_reads_go_on) {
+    run_test(kOurs, [](ServerSessionTest& t) -> Task<void> {
+        t.ask_write(1, 0, pattern(4096));
+        EXPECT_EQ((co_await t.answer()).error, 0U);
+        t.may_change = false;
+        const std::size_t before = t.device.started;
+        t.ask_write(2, 0, pattern(4096, 2));
+        EXPECT_EQ((co_await t.answer()).error, kEperm);
+        for (const Command command : {Command::trim, Command::write_zeroes}) {
+            t.ask(command, 3, 0, 4096);
+            EXPECT_EQ((co_await t.answer()).error, kEperm);
+        }
+        EXPECT_EQ(t.device.started, before) << "it reached the device";
+        t.ask(Command::read, 4, 0, 4096);
+        EXPECT_TRUE((co_await t.answer(0, 4096)).data == pattern(4096));
+        t.ask(Command::flush, 5);
+        EXPECT_EQ((co_await t.answer()).error, 0U);
+        t.may_change = true;
+        t.ask_write(6, 0, pattern(4096, 6));
+        EXPECT_EQ((co_await t.answer()).error, 0U);
+    });
+    // Of a long one no piece gets through that comes later.
+    run_test(kStructured, [](ServerSessionTest& t) -> Task<void> {
+        t.may_change = false;
+        t.ask_write(1, 0, pattern(3 << 20));
+        EXPECT_EQ((co_await t.answer()).error, kEperm);
+        t.may_change = true;
+    });
+}
+
+TEST_F(ServerSessionTest, changes_in_flight_and_the_last_sign_of_life_are_known) {
+    run_test(kOurs, [](ServerSessionTest& t) -> Task<void> {
+        ServerSession& session = *t.one().session;
+        EXPECT_FALSE(session.has_changes_in_flight());
+        t.device.held = true;
+        t.ask(Command::read, 1, 0, 512);
+        t.ask_write(2, 0, pattern(512));
+        t.ask_write(3, 4096, pattern(512));
+        co_await t.one().script.until(t.world.clock, [&] { return t.device.running == 3; });
+        const io::TimePoint heard = session.last_heard();
+        EXPECT_TRUE(session.is_connected() && session.has_changes_in_flight());
+        const std::size_t calmed = t.calmed;
+        co_await io::sleep_for(t.world.clock, std::chrono::milliseconds(2));
+        EXPECT_EQ(session.last_heard(), heard);
+        t.device.release();
+        for (int i = 0; i < 3; ++i) (void)co_await t.chunk();
+        EXPECT_FALSE(session.has_changes_in_flight());
+        EXPECT_EQ(t.calmed, calmed + 1);
+        t.ask(Command::dst_ping, 4);
+        (void)co_await t.chunk();
+        EXPECT_GT(session.last_heard(), heard);
+        t.one().script.end();
+        co_await t.until_ended();
+        EXPECT_FALSE(session.is_connected());
+    });
 }
 
 TEST_F(ServerSessionTest, no_more_than_its_slots_are_in_flight_and_a_ping_is_answered_then) {

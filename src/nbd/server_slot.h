@@ -27,7 +27,8 @@ struct ServerSession::Slot final : OutgoingFrame {
     std::vector<block::Buffer> pieces;  // a long read that is answered as a whole
 
     /// Header of the first chunk, with an offset or a short body behind it.
-    std::array<std::byte, data_front_size(true)> head{};
+    std::array<std::byte, frame_size<ChunkHeader>(true) + kDigestBytes> head{};
+    static_assert(data_front_size(true) <= frame_size<ChunkHeader>(true) + kDigestBytes);
     std::array<io::Slice, 2> two_slices;
     /// For an answer of several chunks.
     std::vector<std::array<std::byte, frame_size<ChunkHeader>(true) + OffsetHole::kWireBytes>>
@@ -102,6 +103,41 @@ struct ServerSession::Pong final : OutgoingFrame {
         owed.erase(owed.begin());
         session.pong(cookie);
     }
+};
+
+/// The answer to a command of reservations. One at a time; it needs no slot, so it is read and
+/// answered with all of them in use.
+struct ServerSession::ReservationReply final : OutgoingFrame {
+    async::Semaphore turn{1};
+    std::vector<std::byte> bytes;
+    io::Slice slice;
+
+    void send(FrameSender& sender) {
+        slice = io::Slice(bytes);
+        set_slices(std::span(&slice, 1));
+        sender.push(*this);
+    }
+
+  private:
+    void frame_done(bool) override { turn.release(); }
+};
+
+/// Counts a change while it may be on its way to the device.
+class ServerSession::ChangeInFlight {
+  public:
+    ChangeInFlight(ServerSession& session, block::Op op)
+        : session_(block::is_change(op) ? &session : nullptr) {
+        if (session_ != nullptr) ++session_->changes_in_flight_;
+    }
+    ~ChangeInFlight() {
+        if (session_ != nullptr && --session_->changes_in_flight_ == 0)
+            session_->served_->has_calmed();
+    }
+    ChangeInFlight(const ChangeInFlight&) = delete;
+    ChangeInFlight& operator=(const ChangeInFlight&) = delete;
+
+  private:
+    ServerSession* session_;
 };
 
 }  // namespace dst::nbd

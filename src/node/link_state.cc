@@ -16,6 +16,7 @@ std::optional<LinkState> next(LinkState now, LinkEvent event) {
         case handshake:
             if (event == LinkEvent::accepted) return replaying;
             if (event == LinkEvent::broken) return lost;
+            if (event == LinkEvent::fenced) return fenced;
             break;
         case replaying:
             if (event == LinkEvent::replayed) return ready;
@@ -26,6 +27,9 @@ std::optional<LinkState> next(LinkState now, LinkEvent event) {
             break;
         case lost:
             if (event == LinkEvent::retry) return connecting;
+            break;
+        case fenced:
+            if (event == LinkEvent::readmitted) return connecting;
             break;
     }
     return std::nullopt;
@@ -45,6 +49,8 @@ std::string_view to_string(LinkState state) {
             return "ready";
         case LinkState::lost:
             return "lost";
+        case LinkState::fenced:
+            return "fenced";
     }
     return "unknown";
 }

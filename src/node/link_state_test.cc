@@ -11,23 +11,24 @@ namespace dst::node {
 namespace {
 
 using enum LinkState;
-constexpr std::array kStates{stopped, connecting, handshake, replaying, ready, lost};
-constexpr std::array kEvents{LinkEvent::start,    LinkEvent::connected, LinkEvent::accepted,
-                             LinkEvent::replayed, LinkEvent::broken,    LinkEvent::retry,
-                             LinkEvent::stop};
+constexpr std::array kStates{stopped, connecting, handshake, replaying, ready, lost, fenced};
+constexpr std::array kEvents{LinkEvent::start,    LinkEvent::connected,  LinkEvent::accepted,
+                             LinkEvent::replayed, LinkEvent::broken,     LinkEvent::retry,
+                             LinkEvent::fenced,   LinkEvent::readmitted, LinkEvent::stop};
 
 TEST(LinkState, every_pair_of_state_and_event_is_as_the_picture_has_it) {
     using Row = std::array<std::optional<LinkState>, kEvents.size()>;
     constexpr auto no = std::nullopt;
     // clang-format off
-    //                        start        connected  accepted    replayed  broken  retry        stop
+    //                        start        connected  accepted    replayed  broken  retry        fenced   readmitted   stop
     constexpr std::array<Row, kStates.size()> kTable{
-        Row{/* stopped    */  connecting,  no,        no,         no,       no,     no,          stopped},
-        Row{/* connecting */  no,          handshake, no,         no,       lost,   no,          stopped},
-        Row{/* handshake  */  no,          no,        replaying,  no,       lost,   no,          stopped},
-        Row{/* replaying  */  no,          no,        no,         ready,    lost,   no,          stopped},
-        Row{/* ready      */  no,          no,        no,         no,       lost,   no,          stopped},
-        Row{/* lost       */  no,          no,        no,         no,       no,     connecting,  stopped},
+        Row{/* stopped    */  connecting,  no,        no,         no,       no,     no,          no,      no,          stopped},
+        Row{/* connecting */  no,          handshake, no,         no,       lost,   no,          no,      no,          stopped},
+        Row{/* handshake  */  no,          no,        replaying,  no,       lost,   no,          fenced,  no,          stopped},
+        Row{/* replaying  */  no,          no,        no,         ready,    lost,   no,          no,      no,          stopped},
+        Row{/* ready      */  no,          no,        no,         no,       lost,   no,          no,      no,          stopped},
+        Row{/* lost       */  no,          no,        no,         no,       no,     connecting,  no,      no,          stopped},
+        Row{/* fenced     */  no,          no,        no,         no,       no,     no,          no,      connecting,  stopped},
     };
     // clang-format on
     for (std::size_t state = 0; state < kStates.size(); ++state)

@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "base/check.h"
 #include "base/log.h"
 #include "node/remote_call.h"
@@ -16,6 +18,8 @@ std::unique_ptr<io::Timer> make_timer(Action action) {
 
 /// How long a peer may take to take in a good-bye.
 constexpr std::chrono::milliseconds kGoodByeMax{500};
+
+constexpr Error kStopped{ErrorCode::cancelled, "the node is stopped"};
 
 std::uint64_t draw(io::Random& random) {
     std::uint64_t drawn = 0;
@@ -61,7 +65,8 @@ async::Task<ByteCount> Remote::stop(io::TimePoint deadline) {
         auto late = [this] { abandon(); };
         io::Deadline<decltype(late)> timer(late);
         timer.arm(world_.clock, deadline);
-        (void)co_await flush();  // the window is dropped either way; the log has said why
+        // The window is dropped either way; the log has said why.
+        (void)co_await flush(history_, false);
     }
     stopping_ = true;
     become(LinkEvent::stop, "stopped");
@@ -81,9 +86,9 @@ async::Task<ByteCount> Remote::stop(io::TimePoint deadline) {
     link_changes_.wake_all();
     replay_progress_.wake_all();
     window_room_.wake_all();
-    fail_waiting();  // among them what the scope waits for
+    fail_waiting(kStopped);  // among them what the scope waits for
     co_await scope_.join();
-    fail_waiting();
+    fail_waiting(kStopped);
     const ByteCount dropped(window_bytes_);
     if (dropped.value() > 0)
         log::warning("{}: stopped with {} bytes of changes that may not be durable there", name_,
@@ -100,14 +105,61 @@ void Remote::hurry() {
 void Remote::abandon() {
     stopping_ = true;
     if (connection_) connection_->shutdown("stopped before all was flushed");
-    fail_waiting();
+    fail_waiting(kStopped);
     link_changes_.wake_all();
 }
 
-void Remote::fail_waiting() {
+void Remote::fail_waiting(Error why) {
     while (nbd::Call* const call = waiting_.pop_front())
-        static_cast<Pending*>(call)->finish(fail(ErrorCode::cancelled, "the node is stopped"));
+        static_cast<Pending*>(call)->finish(std::unexpected(why));
     waiting_count_ = 0;
+}
+
+ByteCount Remote::drop(Error why) {
+    if (stopping_ || link_ == LinkState::stopped || !fenced_.empty()) return {};
+    const ByteCount dropped = forget_history(why);
+    if (connection_) {
+        dropping_ = why;
+        connection_->shutdown("dropped");
+    }
+    log::info("{}: dropped, with {} bytes of changes that may not be durable there", name_,
+              dropped.value());
+    return dropped;
+}
+
+/// Everything that was asked up to now fails or is forgotten. What is in flight fails when its
+/// connection has ended, which the caller sees to.
+ByteCount Remote::forget_history(Error why) {
+    ++history_;
+    history_ended_ = why;
+    std::uint64_t dropped = 0;
+    for (Change* at = window_.front(); at != nullptr;) {
+        Change* const next = window_.next(*at);
+        dropped += at->cost;
+        // One that is being replayed is the connection's until that has ended.
+        if (!at->is_submitted()) leave_window(*at);
+        at = next;
+    }
+    fail_waiting(why);
+    flush_error_.reset();
+    replay_wanted_ = false;
+    peer_instance_ = 0;
+    has_settled_peer_ = false;
+    answered_ping_sent_at_.reset();
+    ping_->counts = false;
+    window_room_.wake_all();
+    replay_progress_.wake_all();
+    return ByteCount(dropped);
+}
+
+void Remote::readmit() {
+    fenced_.clear();
+    link_changes_.wake_all();
+}
+
+SectorCount Remote::accept_size() {
+    geometry_.size = std::max(geometry_.size, last_size_);
+    return geometry_.size;
 }
 
 RemoteStatus Remote::status() const {
@@ -120,6 +172,7 @@ RemoteStatus Remote::status() const {
             .has_flush = has_flag(nbd::kFlagSendFlush),
             .hopeless = hopeless_,
             .silent = silent_,
+            .fenced = link_ == LinkState::fenced,
             .reconnects = reconnects_,
             .replayed = replayed_,
             .waiting = waiting_count_,

@@ -3,9 +3,10 @@
 //
 // Requests wait while there is no connection, and those that were sent and not answered are sent
 // again. Every change stays here, its buffer too, until a flush made it durable on the peer; when
-// the peer comes back as another instance (it crashed, or may have), the changes that were answered
-// are replayed in order before anything else goes out. So while this process lives, a crash of the
-// peer loses nothing and fails nothing.
+// the peer comes back as another instance (it crashed, or may have), what was answered is written
+// again before anything else goes out. So while this process lives, a crash of the peer loses
+// nothing and fails nothing. What an earlier life left in the peer's cache is made durable first of
+// all, because from then on it is seen.
 #pragma once
 
 #include <cstdint>
@@ -21,6 +22,7 @@
 #include "io/interrupt.h"
 #include "io/world.h"
 #include "nbd/client_connection.h"
+#include "node/gate.h"
 #include "node/link_state.h"
 
 namespace dst::node {
@@ -42,6 +44,16 @@ struct RemoteSettings {
     std::optional<io::Duration> hold;
     /// Ask peers of our kind for checksums.
     bool checksums = true;
+    /// Asked at each new connection; null: everything is let in. Outlives the node.
+    Gate* gate = nullptr;
+
+    /// A peer of our kind that is quiet for so long is asked for a sign of life.
+    io::Duration ping_after = std::chrono::seconds(1);
+    /// It is asked this often in any case, so that `answered_ping_sent_at` is never older for
+    /// longer; none: only when it is quiet.
+    std::optional<io::Duration> ping_each{};
+    /// Nothing heard for so long, although asked: the link counts as lost.
+    io::Duration silence_max = std::chrono::seconds(3);
 };
 
 /// What can be seen of a remote node.
@@ -56,6 +68,7 @@ struct RemoteStatus {
     bool has_flush = true;
     bool hopeless = false;  // the server said no, and will say so again
     bool silent = false;    // connected, but has not answered for a while
+    bool fenced = false;    // the gate said no
     std::uint64_t reconnects = 0;
     std::uint64_t replayed = 0;
     std::size_t waiting = 0;  // requests that wait for the link
@@ -69,6 +82,10 @@ class Observer {
     virtual void node_lost() = 0;
     /// An attempt to connect has failed; `status()` says why.
     virtual void node_refused() = 0;
+    /// The gate said no: what was kept is dropped, and requests fail until `readmit`.
+    virtual void node_fenced() {}
+    /// The peer has more sectors than before: `largest_size_seen`.
+    virtual void node_grew() {}
 
   protected:
     ~Observer() = default;
@@ -94,15 +111,47 @@ class Remote final : public block::Device, public block::Reclaimable {
     /// Drops the connection and fails what waits, now; `stop` has to follow.
     void abandon();
 
+    /// Gives the peer up as it is: closes the connection, fails with `why` all that waits or was
+    /// not answered, and forgets what was kept for replay. How many bytes that was: acknowledged,
+    /// and maybe not durable there. Then it connects again, as a node without history. What is
+    /// asked from now on waits for that. Does not suspend.
+    ByteCount drop(Error why = {ErrorCode::node_lost, "the node was dropped"});
+    /// A fenced node connects again, without history; the gate is asked again.
+    void readmit();
+
     /// Of no size before the first connection.
     [[nodiscard]] block::Geometry geometry() const override { return geometry_; }
     async::Task<Result<>> execute(block::Request& request) override;
+    async::Task<Result<Digest>> digest(SectorRange range) override;
+
+    // The reservation of the far device. All fail with `node_lost` without a link, at once and when
+    // it is lost, and with `unsupported` at a plain server; they never wait in the queue. Suspend.
+    async::Task<Result<nbd::Reservation>> read_reservation();
+    /// A ruling whose `done` is an error speaks of `now` only if that is `not_permitted`.
+    async::Task<nbd::Ruling> claim(nbd::Claim claim);
+    async::Task<nbd::Ruling> release(std::uint64_t number);
+
+    /// When the latest ping that was answered had been sent, over connections that the gate let in;
+    /// none since the node has a history, or ever.
+    [[nodiscard]] std::optional<io::TimePoint> answered_ping_sent_at() const {
+        return answered_ping_sent_at_;
+    }
+    /// Which instance of the exporter the current connection, or the last one, speaks with; 0: a
+    /// plain server, or none yet.
+    [[nodiscard]] std::uint64_t peer_instance() const { return told_instance_; }
+    /// The most sectors that the peer had at any connection, cut to `size_max`.
+    [[nodiscard]] SectorCount largest_size_seen() const { return largest_size_; }
+    /// The node takes the size that its peer had at the last connection; never less than before.
+    SectorCount accept_size();
+
     /// Stays the same over reconnects: no acknowledged change is lost here.
     [[nodiscard]] std::uint64_t instance() const override { return own_instance_; }
     [[nodiscard]] std::uint64_t identity() const override { return identity_; }
 
     [[nodiscard]] RemoteStatus status() const;
-    [[nodiscard]] bool is_ready() const { return link_ == LinkState::ready; }
+    [[nodiscard]] bool is_ready() const {
+        return link_ == LinkState::ready && connection_ && !connection_->ended();
+    }
     [[nodiscard]] const RemoteSettings& settings() const { return settings_; }
 
     void reclaim() override;
@@ -113,32 +162,44 @@ class Remote final : public block::Device, public block::Reclaimable {
     struct FlushCall;
     struct Change;
     struct PingCall;
+    struct OwnCall;
+    class OpenVisit;
     struct WindowTag {};
 
-    // remote_requests.cc: requests and the replay window
+    // remote_requests.cc: requests
     async::Task<Result<>> execute_long(block::Request& request, SectorCount most);
     async::Task<Result<>> execute_part(block::Request& request);
     async::Task<Result<>> describe_all(block::Request& request);
     async::Task<Result<>> ignore();
     async::Task<Result<>> execute_change(const block::Request& request);
     async::Task<Result<>> execute_zeroes(const block::Request& request);
-    async::Task<Result<>> flush();
-    async::Task<Result<>> flush_now();
+    async::Task<Result<>> flush(std::uint64_t history, bool if_connected);
+    async::Task<Result<>> flush_now(std::uint64_t history, bool if_connected);
     async::Task<Result<>> ask(const block::Request& request);
-    async::Task<Result<>> room_in_window(std::uint64_t bytes);
-    async::Task<void> flush_by_itself();
     void submit(Pending& call);
     void answered(Pending& call, Result<> answer);
-    void keep(Change& change);
-    void forget_until(std::uint64_t sequence);
-    void leave_window(Change& change);
-    void recycle(Change& change);
-    Change& new_change();
+    ByteCount forget_history(Error why);
+    void fail_waiting(Error why);
     void arm_hold();
     void hold_is_over();
-    void settle();
-    [[nodiscard]] const Change* unwritable_in(SectorRange range);
     [[nodiscard]] bool has_flag(std::uint16_t flag) const { return (server_flags_ & flag) != 0; }
+
+    // remote_own.cc: our own commands
+    async::Task<Result<>> ask_own(OwnCall& call);
+    async::Task<nbd::Ruling> ask_ruling(nbd::OwnCommand command);
+
+    // remote_window.cc: what is kept until it is durable
+    async::Task<Result<>> room_in_window(std::uint64_t bytes, bool if_connected);
+    Change& new_change();
+    void leave_window(Change& change);
+    void recycle(Change& change);
+    void keep(Change& change);
+    void forget_until(std::uint64_t sequence);
+    async::Task<void> flush_by_itself();
+    void settle();
+    void cut_window();
+    void split_off(Change& change, SectorRange range);
+    [[nodiscard]] const Change* unwritable_in(SectorRange range);
 
     // remote_link.cc: the connection
     async::Task<void> keep_connected();
@@ -146,12 +207,15 @@ class Remote final : public block::Device, public block::Reclaimable {
     async::Task<std::string> serve_connection();
     async::Task<void> run_connection(std::string& ended);
     async::Task<void> watch();
+    void send_ping();
+    async::Task<bool> pass_gate(bool same_instance);
+    void fence(std::string why);
+    async::Task<bool> settle_peer();
     async::Task<bool> replay();
-    bool replay_conflicts(const Change& change);
     void replayed(Change& change, Result<> answer);
+    void become_ready();
     Outcome<> accept_server();
     void take_back_calls();
-    void fail_waiting();
     void become(LinkEvent event, std::string reason);
 
     io::World& world_;
@@ -172,13 +236,21 @@ class Remote final : public block::Device, public block::Reclaimable {
     io::Interrupt stop_connecting_;
     async::WaitQueue link_changes_;
     std::unique_ptr<nbd::ClientConnection> connection_;
+    std::optional<Error> dropping_;  // why what this connection carries fails instead of waiting
+    std::string fenced_;             // why the node is; empty: it is not
+    std::string gate_said_;          // why the connection is to be made anew
     std::uint64_t session_ = 0;
     std::uint64_t reconnects_ = 0;
 
     // What the peer is. Taken at the first connection, compared at each later one.
     block::Geometry geometry_;
     std::uint64_t identity_ = 0;
-    std::uint64_t peer_instance_ = 0;
+    std::uint64_t peer_instance_ = 0;  // of the last connection that got ready
+    std::uint64_t told_instance_ = 0;
+    SectorCount last_size_;
+    SectorCount largest_size_;
+    bool digests_ = false;
+    bool reservations_ = false;
     std::uint16_t server_flags_ = 0;
     std::uint32_t payload_max_ = block::kPayloadMaxBytes;
     bool base_allocation_ = false;
@@ -186,11 +258,15 @@ class Remote final : public block::Device, public block::Reclaimable {
     bool checksums_ = false;
     bool silent_ = false;
     bool hopeless_ = false;
+    bool has_settled_peer_ = false;
 
     // Requests that wait for the link, in order.
     List<nbd::Call, nbd::CallTag> waiting_;
     std::size_t waiting_count_ = 0;
 
+    /// One more whenever what was kept is dropped: what was asked before must not succeed after.
+    std::uint64_t history_ = 0;
+    Error history_ended_;
     // The replay window: changes that were answered and are not durable yet, in order of answers.
     List<Change, WindowTag> window_;
     std::uint64_t window_bytes_ = 0;
@@ -209,6 +285,8 @@ class Remote final : public block::Device, public block::Reclaimable {
     std::vector<std::unique_ptr<Change>> changes_;
     std::vector<Change*> free_changes_;
     std::unique_ptr<PingCall> ping_;
+    std::optional<io::TimePoint> answered_ping_sent_at_;
+    async::Semaphore reservation_turn_{1};
     std::unique_ptr<io::Timer> hold_timer_;
     std::unique_ptr<io::Timer> settle_timer_;
     async::Scope scope_;  // last: its tasks use all of the above

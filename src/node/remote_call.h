@@ -7,13 +7,16 @@
 
 namespace dst::node {
 
+inline constexpr Error kNoLink{ErrorCode::node_lost, "there is no connection"};
+
 /// A call that a request of this node waits for.
 struct Remote::Pending : nbd::Call {
     explicit Pending(Remote& remote) : owner(remote) {}
 
     Remote& owner;
     io::TimePoint since;
-    bool held_out = false;  // failed because nothing could answer for too long
+    bool held_out = false;              // failed because nothing could answer for too long
+    bool ends_with_connection = false;  // is not sent again on another one
     bool is_done = false;
     Result<> result;
     async::WaitQueue done;
@@ -63,11 +66,45 @@ struct Remote::Change final : Pending, ListHook<Remote::WindowTag> {
 };
 
 struct Remote::PingCall final : Pending {
-    using Pending::Pending;
+    explicit PingCall(Remote& remote) : Pending(remote) { own = &command; }
+    nbd::OwnCommand command;
     bool is_out = false;
+    bool counts = false;  // over a connection that the gate had let in
+    io::TimePoint sent_at;
 
   private:
-    void on_answer(Result<>) override { is_out = false; }
+    void on_send() override { sent_at = owner.world_.clock.now(); }
+    void on_answer(Result<>) override {
+        is_out = false;
+        if (counts) owner.answered_ping_sent_at_ = sent_at;
+    }
+};
+
+/// One of our own commands: it waits for no link.
+struct Remote::OwnCall final : Pending {
+    OwnCall(Remote& remote, nbd::OwnCommand asked) : Pending(remote), command(std::move(asked)) {
+        own = &command;
+        request.if_connected = true;
+    }
+    nbd::OwnCommand command;
+};
+
+/// What the gate sees of a new connection.
+class Remote::OpenVisit final : public Visit {
+  public:
+    OpenVisit(Remote& remote, bool is_same_instance)
+        : owner_(remote), is_same_instance_(is_same_instance) {}
+
+    [[nodiscard]] bool is_ours() const override { return owner_.is_ours_; }
+    [[nodiscard]] std::uint64_t instance() const override { return owner_.told_instance_; }
+    [[nodiscard]] bool is_same_instance() const override { return is_same_instance_; }
+    [[nodiscard]] SectorCount size() const override { return owner_.last_size_; }
+    async::Task<Result<>> read(SectorRange range, std::span<std::byte> into) override;
+    async::Task<Result<nbd::Reservation>> read_reservation() override;
+
+  private:
+    Remote& owner_;
+    bool is_same_instance_;
 };
 
 }  // namespace dst::node

@@ -17,13 +17,10 @@ constexpr io::Duration kBackoffMax = 5s;
 constexpr io::Duration kConnectMax = 5s;
 /// Longer than a server of our kind lets GO wait for a storage that is still forming (30 s).
 constexpr io::Duration kHandshakeMax = 40s;
-/// A peer of our kind that is quiet for so long is asked.
-constexpr io::Duration kPingAfter = 1s;
-/// Nothing heard for so long, although asked: the link counts as lost.
-constexpr io::Duration kSilenceMax = 3s;
 /// The kernel's own patience. Longer than ours: it also counts a peer that is alive, busy, and
 /// reads nothing meanwhile.
 constexpr io::Duration kTcpSilenceMax = 20s;
+constexpr Error kLinkLost{ErrorCode::node_lost, "the connection was lost"};
 constexpr std::size_t kReplaysInFlightMax = 64;
 constexpr unsigned kReplayTries = 3;
 
@@ -35,12 +32,14 @@ void Remote::become(LinkEvent event, std::string reason) {
     const bool was_ready = link_ == LinkState::ready;
     // Away is away, however often it was tried since.
     const bool flips = was_ready != (*after == LinkState::ready);
-    if (flips || link_ == LinkState::stopped) since_ = world_.clock.wall_now();
+    const bool is_news = flips || link_ == LinkState::stopped || event == LinkEvent::fenced;
+    if (is_news) since_ = world_.clock.wall_now();
     link_ = *after;
     reason_ = std::move(reason);
     link_changes_.wake_all();
     if (observer_ != nullptr && was_ready && link_ != LinkState::ready) observer_->node_lost();
     if (observer_ != nullptr && !was_ready && event == LinkEvent::broken) observer_->node_refused();
+    if (observer_ != nullptr && event == LinkEvent::fenced) observer_->node_fenced();
     if (observer_ != nullptr && !was_ready && link_ == LinkState::ready) observer_->node_ready();
 }
 
@@ -51,6 +50,16 @@ async::Task<void> Remote::keep_connected() {
         const std::uint64_t connections_before = reconnects_;
         std::string ended = co_await connect_once();
         if (stopping_) break;
+        if (!fenced_.empty()) {
+            log::error("{}: fenced: {}", name_, ended);
+            become(LinkEvent::fenced, ended);
+            while (!fenced_.empty() && !stopping_) co_await link_changes_.wait();
+            if (stopping_) break;
+            become(LinkEvent::readmitted, "connecting anew, without history");
+            backoff = kBackoffFirst;
+            last_logged.clear();
+            continue;
+        }
         const bool was_ready = reconnects_ != connections_before;
         if (was_ready) backoff = kBackoffFirst;
         become(LinkEvent::broken, ended);
@@ -113,6 +122,7 @@ async::Task<std::string> Remote::connect_once() {
         ended = co_await serve_connection();
     }
     connection_.reset();
+    dropping_.reset();
     co_return ended;
 }
 
@@ -161,6 +171,14 @@ Outcome<> Remote::accept_server() {
     base_allocation_ = facts.base_allocation;
     is_ours_ = facts.hello.has_value();
     checksums_ = facts.checksums;
+    reservations_ = facts.hello && facts.hello->reservations;
+    digests_ = facts.hello && facts.hello->digests;
+    told_instance_ = facts.hello ? facts.hello->instance : 0;
+    last_size_ = std::min(size, settings_.size_max.value_or(size));
+    if (last_size_ > largest_size_) {
+        largest_size_ = last_size_;
+        if (!is_first && observer_ != nullptr) observer_->node_grew();
+    }
     return {};
 }
 
@@ -168,34 +186,66 @@ async::Task<std::string> Remote::serve_connection() {
     const nbd::ServerFacts& facts = connection_->facts();
     // A plain server can't tell that it was restarted: each reconnect counts as that.
     const bool same_instance = facts.hello && facts.hello->instance == peer_instance_;
-    become(LinkEvent::accepted, "replaying what may be lost");
     std::string ended;
     async::Scope running;
     running.spawn(run_connection(ended));
-    bool goes_on = !connection_->ended();
-    if (goes_on && (!same_instance || replay_wanted_) && !window_.empty())
-        goes_on = co_await replay();
-    if (goes_on && !stopping_) {
-        replay_wanted_ = false;
-        peer_instance_ = facts.hello ? facts.hello->instance : 0;
-        ++reconnects_;
-        silent_ = false;
-        flush_error_.reset();  // all is written again: the next flush may succeed
-        become(LinkEvent::replayed, "connected");
-        log::info("{}: connected{}{}, {} sectors", name_,
-                  is_ours_ ? "" : " (plain NBD: unprotected)", checksums_ ? " with checksums" : "",
-                  geometry_.size.value());
-        hold_timer_->disarm();
-        while (nbd::Call* const call = waiting_.pop_front()) {
-            connection_->submit(*call);
-        }
-        waiting_count_ = 0;
-        if (pool_.has_waiters()) reclaim();
-        window_room_.wake_all();
-        running.spawn(watch());
+    running.spawn(watch());
+    bool goes_on = co_await pass_gate(same_instance);
+    const bool has_cache = has_flag(nbd::kFlagSendFlush) && !geometry_.read_only;
+    if (goes_on && has_cache && !has_settled_peer_) goes_on = co_await settle_peer();
+    if (goes_on) {
+        become(LinkEvent::accepted, "replaying what may be lost");
+        if ((!same_instance || replay_wanted_) && !window_.empty()) goes_on = co_await replay();
     }
+    if (goes_on && !connection_->ended() && !stopping_) become_ready();
     co_await running.join();
-    co_return ended;
+    co_return fenced_.empty() ? ended : fenced_;
+}
+
+/// False if the connection is not to be used: it has ended, or the node is fenced.
+async::Task<bool> Remote::pass_gate(bool same_instance) {
+    if (settings_.gate != nullptr && !connection_->ended()) {
+        OpenVisit visit(*this, same_instance);
+        const Outcome<> admitted = co_await settings_.gate->admit(visit);
+        // What a visit saw of a connection that broke is no judgement.
+        const bool is_judged = !connection_->ended() && !stopping_;
+        if (!admitted && is_judged) {
+            if (admitted.error().code == ErrorCode::node_lost) {
+                gate_said_ = admitted.error().text;
+                connection_->shutdown(gate_said_.c_str());
+            } else {
+                fence(admitted.error().text);
+            }
+        }
+    }
+    co_return !connection_->ended() && !stopping_;
+}
+
+void Remote::fence(std::string why) {
+    fenced_ = why.empty() ? "another head has it" : std::move(why);
+    const Error error{ErrorCode::io_error, "the node is fenced"};
+    const ByteCount dropped = forget_history(error);
+    if (dropped.value() > 0)
+        log::warning("{}: fenced with {} bytes of changes that may not be durable there", name_,
+                     dropped.value());
+    dropping_ = error;
+    connection_->shutdown("fenced");
+}
+
+void Remote::become_ready() {
+    replay_wanted_ = false;
+    peer_instance_ = told_instance_;
+    ++reconnects_;
+    silent_ = false;
+    flush_error_.reset();  // all is written again: the next flush may succeed
+    become(LinkEvent::replayed, "connected");
+    log::info("{}: connected{}{}, {} sectors", name_, is_ours_ ? "" : " (plain NBD: unprotected)",
+              checksums_ ? " with checksums" : "", geometry_.size.value());
+    hold_timer_->disarm();
+    while (nbd::Call* const call = waiting_.pop_front()) connection_->submit(*call);
+    waiting_count_ = 0;
+    if (pool_.has_waiters()) reclaim();
+    window_room_.wake_all();
 }
 
 async::Task<void> Remote::run_connection(std::string& ended) {
@@ -204,21 +254,32 @@ async::Task<void> Remote::run_connection(std::string& ended) {
     silent_ = false;
     replay_progress_.wake_all();
     link_changes_.wake_all();
+    window_room_.wake_all();
 }
 
 /// What was not answered waits again, in front of what came later.
 void Remote::take_back_calls() {
     List<nbd::Call, nbd::CallTag> back;
     while (nbd::Call* const call = connection_->unanswered().pop_front()) {
-        if (call->is_ping) {
+        if (call->is_ping()) {
             ping_->is_out = false;
             continue;
         }
         auto& pending = static_cast<Pending&>(*call);
+        if (pending.ends_with_connection) {
+            pending.finish(fail(ErrorCode::node_lost, "connection lost"));
+            continue;
+        }
         if (block::is_change(call->request.op) && static_cast<Change&>(pending).is_replay) {
             // Still in the window, at its place.
-            static_cast<Change&>(pending).is_replay = false;
+            auto& change = static_cast<Change&>(pending);
+            change.is_replay = false;
             --replays_in_flight_;
+            if (dropping_) leave_window(change);
+            continue;
+        }
+        if (dropping_ || call->request.if_connected) {
+            pending.finish(std::unexpected(dropping_.value_or(kLinkLost)));
             continue;
         }
         pending.since = world_.clock.now();  // hold counts from when nobody could answer
@@ -228,24 +289,33 @@ void Remote::take_back_calls() {
     back.append(waiting_);
     waiting_.append(back);
     if (stopping_)
-        fail_waiting();
+        fail_waiting({ErrorCode::cancelled, "the node is stopped"});
     else
         arm_hold();
 }
 
-bool Remote::replay_conflicts(const Change& change) {
-    if (replays_in_flight_ == 0) return false;
-    if (replays_in_flight_ >= kReplaysInFlightMax) return true;
-    for (Change* at = window_.front(); at != nullptr && at != &change; at = window_.next(*at))
-        if (at->is_replay && at->request.range.overlaps(change.request.range)) return true;
-    return false;
+/// What an earlier life of this head left in the peer's cache is seen from now on, and nobody keeps
+/// it: made durable before anything is answered, it can't be lost later. False if the connection
+/// ended.
+async::Task<bool> Remote::settle_peer() {
+    FlushCall call(*this);
+    call.request.op = block::Op::flush;
+    call.ends_with_connection = true;
+    connection_->submit(call);
+    const Result<> done = co_await call.wait();
+    if (connection_->ended() || stopping_) co_return false;
+    if (!done) connection_->shutdown("what was there before can't be made durable: a flush failed");
+    has_settled_peer_ = done.has_value();
+    co_return has_settled_peer_;
 }
 
-/// Writes again, in order, what was answered and is not durable. False if the connection ended.
+/// Writes again what was answered and is not durable. False if the connection ended.
 async::Task<bool> Remote::replay() {
+    cut_window();
     std::size_t count = 0;
     for (Change* at = window_.front(); at != nullptr; at = window_.next(*at)) {
-        while (replay_conflicts(*at) && !connection_->ended()) co_await replay_progress_.wait();
+        while (replays_in_flight_ >= kReplaysInFlightMax && !connection_->ended())
+            co_await replay_progress_.wait();
         if (connection_->ended() || stopping_) co_return false;
         at->is_replay = true;
         at->failed_replays = 0;
@@ -283,30 +353,40 @@ void Remote::replayed(Change& change, Result<> answer) {
 
 /// Notices a peer that is connected and silent: stopped, hung, or behind a pulled cable.
 async::Task<void> Remote::watch() {
+    const io::Duration silence = settings_.silence_max;
+    // Of a peer that was quiet before it was asked.
+    const io::Duration patience = silence - std::min(silence, settings_.ping_after);
+    std::optional<io::TimePoint> last_ping;
     while (!connection_->ended() && !stopping_) {
-        co_await io::wait_for(world_.clock, link_changes_, kPingAfter);
-        if (connection_->ended() || stopping_) break;
-        const io::Duration quiet = world_.clock.now() - connection_->last_received();
-        if (quiet < kPingAfter) {
-            silent_ = false;
-            continue;
-        }
+        const io::TimePoint now = world_.clock.now();
+        const io::Duration quiet = now - connection_->last_received();
+        // Whoever counts on pings is to have one as soon as the link is there.
+        const bool has_none = link_ == LinkState::ready && !ping_->counts;
+        const bool is_due = settings_.ping_each ? !last_ping || has_none ||
+                                                      now >= *last_ping + *settings_.ping_each
+                                                : quiet >= settings_.ping_after;
         if (!is_ours_) {
             // Can't be asked. A slow disk looks the same, and a plain server promises nothing about
             // an old connection's requests: it is waited for.
-            silent_ = quiet >= kSilenceMax && !connection_->idle();
-            continue;
-        }
-        if (ping_->is_out && quiet >= kSilenceMax) {
-            connection_->shutdown("silent: no answer to a ping for 3 s");
+            silent_ = quiet >= silence && !connection_->idle();
+        } else if (ping_->is_out && quiet >= silence && now >= ping_->sent_at + patience) {
+            connection_->shutdown("silent: no answer to a ping in time");
             break;
+        } else if (is_due && !ping_->is_out) {
+            last_ping = now;
+            send_ping();
         }
-        if (!ping_->is_out) {
-            ping_->is_out = true;
-            ping_->is_ping = true;
-            connection_->submit(*ping_);
-        }
+        const io::Duration pause = settings_.ping_each
+                                       ? std::min(*settings_.ping_each, settings_.ping_after)
+                                       : settings_.ping_after;
+        co_await io::wait_for(world_.clock, link_changes_, pause);
     }
+}
+
+void Remote::send_ping() {
+    ping_->is_out = true;
+    ping_->counts = link_ == LinkState::ready;
+    connection_->submit(*ping_);
 }
 
 }  // namespace dst::node

@@ -112,7 +112,13 @@ class Server final : public nbd::ExportSource {
     std::uint32_t payload_max = nbd::kPayloadBytesMax;
     std::uint32_t block_min = 512;
     bool is_ours = true;
+    bool has_digests = true;
     std::uint64_t instance = 1;
+    SectorCount size = kSize;
+    nbd::Reservation reservation{.number = 3};
+    /// Answers to hello wait.
+    bool holds_hello = false;
+    async::WaitQueue hello_gate;
     std::uint16_t port = 0;
     FarDisk disk;
 
@@ -150,10 +156,26 @@ class Server final : public nbd::ExportSource {
         block::Account& account() override { return of.payloads_; }
         nbd::ExportInfo info() const override {
             return {.name = "disk",
-                    .size = to_bytes(kSize),
+                    .size = to_bytes(of.size),
                     .flags = of.flags,
                     .block_min = of.block_min,
                     .payload_max = of.payload_max};
+        }
+        nbd::Reservation reservation() const override { return of.reservation; }
+        Task<nbd::Ruling> claim(nbd::Claim claim) override {
+            of.reservation = {
+                .number = claim.expected + 1,
+                .holder = nbd::Holder{.head = 5, .incarnation = 1, .takeover = claim.takeover},
+                .is_open = true};
+            co_return nbd::Ruling{.now = of.reservation};
+        }
+        nbd::Ruling release(std::uint64_t number) override {
+            if (number != of.reservation.number)
+                return {.done = fail(ErrorCode::not_permitted, "test"),
+                        .text = "another number",
+                        .now = of.reservation};
+            of.reservation = {.number = number};
+            return {.now = of.reservation};
         }
         Server& of;
     };
@@ -166,7 +188,12 @@ class Server final : public nbd::ExportSource {
                                                               nbd::ServerSession&) override {
         if (!is_ours)
             co_return std::unexpected(nbd::Refusal{nbd::ReplyType::error_unsupported, {}});
-        co_return nbd::HelloAnswer{.checksums = true, .instance = instance, .requests_max = 256};
+        while (holds_hello) co_await hello_gate.wait();
+        co_return nbd::HelloAnswer{.checksums = true,
+                                   .instance = instance,
+                                   .requests_max = 256,
+                                   .reservations = true,
+                                   .digests = has_digests};
     }
     Task<void> accept_all() {
         while (auto stream = co_await listener_->accept()) scope_.spawn(serve(std::move(*stream)));
@@ -214,6 +241,56 @@ class SilentNetwork final : public io::Network {
     io::Clock& clock_;
 };
 
+/// A network whose streams hear nothing while they are muted.
+class MutableNetwork final : public io::Network {
+  public:
+    explicit MutableNetwork(io::Network& below) : below_(below) {}
+    void mute(bool muted) {
+        muted_ = muted;
+        heard_.wake_all();
+    }
+    Task<Outcome<std::unique_ptr<io::Stream>>> connect(io::Endpoint endpoint,
+                                                       io::TimePoint deadline,
+                                                       io::Duration silence) override {
+        auto made = co_await below_.connect(endpoint, deadline, silence);
+        if (!made) co_return std::unexpected(made.error());
+        co_return std::make_unique<Stream>(*this, std::move(*made));
+    }
+    Task<Outcome<std::unique_ptr<io::Listener>>> listen(io::Endpoint endpoint) override {
+        return below_.listen(endpoint);
+    }
+
+  private:
+    class Stream final : public io::Stream {
+      public:
+        Stream(MutableNetwork& network, std::unique_ptr<io::Stream> below)
+            : network_(network), below_(std::move(below)) {}
+        Task<Result<std::size_t>> receive(std::span<const io::Slice> into) override {
+            const auto received = co_await below_->receive(into);
+            while (network_.muted_ && !is_down_) co_await network_.heard_.wait();
+            co_return received;
+        }
+        Task<Result<std::size_t>> send(std::span<const io::Slice> from) override {
+            return below_->send(from);
+        }
+        void shutdown() override {
+            is_down_ = true;
+            below_->shutdown();
+            network_.heard_.wake_all();
+        }
+        const io::Address& peer() const override { return below_->peer(); }
+
+      private:
+        MutableNetwork& network_;
+        std::unique_ptr<io::Stream> below_;
+        bool is_down_ = false;
+    };
+
+    io::Network& below_;
+    bool muted_ = false;
+    async::WaitQueue heard_;
+};
+
 /// One request and what became of it.
 struct Asked {
     std::optional<Result<>> answer;
@@ -238,12 +315,19 @@ class RemoteTest : public testing::Test {
         settings.export_name = "disk";
         remote = std::make_unique<Remote>(in == nullptr ? world : *in, pool, receiving,
                                           HeadIdentity{.id = 5, .incarnation = 1}, 9, settings);
-        remote->start(nullptr);
+        remote->start(observer);
+    }
+    /// A request that is not to wait for a link.
+    Task<Result<>> if_connected(Op op, std::uint64_t count = 8) {
+        return execute(op, 0, op == Op::flush ? 0 : count, 'i', false, false, true);
     }
     Task<void> start(RemoteSettings settings = {}) {
         co_await server.start();
         make(settings);
         co_await ready();
+        // But for the flush that every node begins with.
+        server.disk.seen.clear();
+        server.disk.arrived = 0;
     }
     /// Waits until `holds()`, for a limited time.
     template <typename Condition>
@@ -263,11 +347,12 @@ class RemoteTest : public testing::Test {
         co_await until([this, before] { return remote->status().reconnects > before; });
     }
     Task<Result<>> execute(Op op, std::uint64_t at = 0, std::uint64_t count = 0, char fill = 0,
-                           bool fua = false, bool fast = false) {
+                           bool fua = false, bool fast = false, bool if_connected = false) {
         block::Buffer buffer;
         Request request{.op = op,
                         .fua = fua,
                         .fast_zero = fast,
+                        .if_connected = if_connected,
                         .range = {SectorIndex(at), SectorCount(count)}};
         if (op == Op::write || op == Op::read) {
             buffer = co_await payloads.allocate(count * kSectorBytes);
@@ -302,6 +387,11 @@ class RemoteTest : public testing::Test {
             std::ranges::count_if(asked, [](const Asked& one) { return one.answer.has_value(); }));
     }
     std::uint64_t window() const { return remote->status().window_bytes; }
+    /// For tests with what the node must not outlive.
+    Task<void> stop() {
+        co_await remote->stop(now() + 1s);
+        remote.reset();
+    }
     /// A stop until 200 ms from now must end soon after, and everyone who waits is told.
     Task<void> stop_in_time() {
         const io::TimePoint deadline = now() + 200ms;
@@ -321,13 +411,14 @@ class RemoteTest : public testing::Test {
     block::Account receiving{pool, 2};
     block::Account payloads{pool, 8};
     Server server{world, pool};
+    Observer* observer = nullptr;
     std::unique_ptr<Remote> remote;
     std::deque<Asked> asked;
     std::string last_read;
     async::Scope scope;
 };
 
-TEST_F(RemoteTest, overlapping_changes_are_replayed_in_the_order_in_which_they_were_answered) {
+TEST_F(RemoteTest, of_overlapping_changes_a_replay_leaves_those_that_were_answered_last) {
     run_test([](RemoteTest& t) -> Task<void> {
         const unsigned seed = std::random_device{}();
         SCOPED_TRACE(testing::Message() << "seed " << seed);
@@ -350,12 +441,72 @@ TEST_F(RemoteTest, overlapping_changes_are_replayed_in_the_order_in_which_they_w
             co_await t.server.lose_power();
             std::ranges::fill(t.server.disk.current, '?');
             co_await t.restart();
-            EXPECT_EQ(t.remote->status().replayed, changes);
+            EXPECT_LE(t.remote->status().replayed, changes);
             for (std::size_t sector = 0; sector < 60; ++sector)
                 EXPECT_EQ(t.server.disk.current[sector], model[sector]) << "sector " << sector;
             EXPECT_TRUE((co_await t.execute(Op::flush)).has_value());
             EXPECT_EQ(t.window(), 0U);
         }
+    });
+}
+
+/// Found by the simulator: the old write was replayed first, and for a moment what the one with FUA
+/// had made durable was undone. A head that died in that moment had lost it.
+TEST_F(RemoteTest, a_replay_never_undoes_what_is_durable) {
+    run_test([](RemoteTest& t) -> Task<void> {
+        co_await t.start();
+        EXPECT_TRUE((co_await t.write(0, 16, 'a')).has_value());
+        EXPECT_TRUE((co_await t.execute(Op::write, 4, 4, 'b', true)).has_value());
+        EXPECT_TRUE((co_await t.write(6, 4, 'c')).has_value());
+        co_await t.server.lose_power();
+        t.server.disk.seen.clear();
+        co_await t.restart();
+        std::string seen;
+        for (const FarDisk::Seen& one : t.server.disk.seen)
+            seen += std::to_string(one.first) + "+" + std::to_string(one.count) + " ";
+        EXPECT_EQ(seen, "0+4 10+6 4+2 6+4 ");
+        EXPECT_TRUE((co_await t.execute(Op::read, 0, 16)).has_value());
+        EXPECT_EQ(t.last_read, "aaaabbccccaaaaaa");
+        // What was cut costs nothing once it is durable, in however many pieces.
+        EXPECT_TRUE((co_await t.execute(Op::flush)).has_value());
+        EXPECT_EQ(t.window(), 0U);
+    });
+}
+
+/// Found by the simulator: what a head had written before it crashed was read by its next life, and
+/// lost afterwards with the exporter's power, although that life had never crashed.
+TEST_F(RemoteTest, what_was_there_before_is_made_durable_before_anything_is_answered) {
+    run_test([](RemoteTest& t) -> Task<void> {
+        co_await t.server.start();
+        t.server.disk.current[3] = 'e';
+        t.server.disk.held.insert(Op::flush);
+        t.make();
+        Asked& read = t.begin(t.execute(Op::read, 0, 8));
+        co_await t.until([&] { return t.server.disk.count(Op::flush) == 1; });
+        co_await io::sleep_for(t.world.clock, 50ms);
+        EXPECT_FALSE(read.answer.has_value());
+        t.server.disk.release();
+        co_await t.until([&] { return read.answer.has_value(); });
+        EXPECT_EQ(t.server.disk.durable[3], 'e');
+        co_await t.server.lose_power();
+        co_await t.restart();
+        EXPECT_EQ(t.server.disk.count(Op::flush), 1U) << "once in a life";
+    });
+}
+
+TEST_F(RemoteTest, a_node_waits_for_a_peer_that_cannot_make_durable_what_was_there_before) {
+    run_test([](RemoteTest& t) -> Task<void> {
+        co_await t.server.start();
+        t.server.disk.failing.insert(Op::flush);
+        t.make();
+        Asked& read = t.begin(t.execute(Op::read, 0, 8));
+        co_await t.until([&] { return t.server.disk.count(Op::flush) == 2; });
+        EXPECT_FALSE(read.answer.has_value());
+        EXPECT_EQ(t.remote->status().reason,
+                  "what was there before can't be made durable: a flush failed");
+        t.server.disk.failing.clear();
+        co_await t.until([&] { return read.answer.has_value(); });
+        EXPECT_TRUE(read.answer->has_value());
     });
 }
 
@@ -620,6 +771,505 @@ TEST_F(RemoteTest, a_failed_flush_writes_all_again_before_the_next_may_succeed) 
         EXPECT_TRUE((co_await t.execute(Op::flush)).has_value());
         EXPECT_EQ(t.server.disk.durable[3], 'a');
         EXPECT_EQ(t.server.disk.durable[4], 'b');
+    });
+}
+
+// Requests that wait for no link.
+
+TEST_F(RemoteTest, if_connected_fails_at_once_without_a_link) {
+    run_test([](RemoteTest& t) -> Task<void> {
+        co_await t.start();
+        for (const Op op : {Op::read, Op::write, Op::write_zeroes, Op::flush, Op::block_status})
+            if (op != Op::block_status)
+                EXPECT_TRUE((co_await t.if_connected(op)).has_value()) << to_string(op);
+        co_await t.server.kill();
+        co_await t.until([&] { return !t.remote->is_ready(); });
+        const io::TimePoint before = t.now();
+        for (const Op op : {Op::read, Op::write, Op::trim, Op::write_zeroes, Op::flush})
+            EXPECT_EQ((co_await t.if_connected(op)).error().code, ErrorCode::node_lost)
+                << to_string(op);
+        EXPECT_EQ((co_await t.remote->digest({SectorIndex(0), SectorCount(8)})).error().code,
+                  ErrorCode::node_lost);
+        EXPECT_LT(t.now() - before, 50ms);
+        EXPECT_EQ(t.remote->status().waiting, 0U);
+        // Others wait, and neither kind harms the other.
+        Asked& patient = t.begin(t.execute(Op::read, 0, 8));
+        EXPECT_EQ((co_await t.if_connected(Op::read)).error().code, ErrorCode::node_lost);
+        co_await t.restart();
+        co_await t.until([&] { return patient.answer.has_value(); });
+        EXPECT_TRUE(patient.answer->has_value());
+        EXPECT_TRUE((co_await t.execute(Op::flush)).has_value());
+        EXPECT_EQ(t.window(), 0U);
+    });
+}
+
+TEST_F(RemoteTest, if_connected_fails_as_soon_as_the_link_is_lost) {
+    run_test([](RemoteTest& t) -> Task<void> {
+        co_await t.start();
+        t.server.disk.held = {Op::read, Op::write, Op::flush};
+        std::vector<Asked*> impatient;
+        for (const Op op : {Op::read, Op::write, Op::flush})
+            impatient.push_back(&t.begin(t.if_connected(op)));
+        Asked& patient = t.begin(t.execute(Op::read, 100, 8));
+        co_await t.until([&] { return t.server.disk.arrived == 4; });
+        t.server.cut_connections();
+        co_await t.until([&] { return t.answered() == 3; }, 1s);
+        for (const Asked* one : impatient)
+            EXPECT_EQ(one->answer->error().code, ErrorCode::node_lost);
+        EXPECT_FALSE(patient.answer.has_value());
+        EXPECT_EQ(t.window(), 0U) << "the write is nobody's any more";
+        t.server.disk.release();
+        co_await t.until([&] { return patient.answer.has_value(); });
+        EXPECT_TRUE(patient.answer->has_value());
+        EXPECT_TRUE((co_await t.execute(Op::flush)).has_value()) << "no flush has failed";
+    });
+}
+
+TEST_F(RemoteTest, if_connected_does_not_wait_for_room_in_the_window_of_a_lost_link) {
+    run_test([](RemoteTest& t) -> Task<void> {
+        co_await t.start(window_of(8 << 10));
+        EXPECT_TRUE((co_await t.write(0, 12, 'a')).has_value());
+        t.server.disk.held = {Op::flush};
+        Asked& waits = t.begin(t.if_connected(Op::write));
+        co_await io::sleep_for(t.world.clock, 20ms);
+        EXPECT_FALSE(waits.answer.has_value());
+        t.server.holds_hello = true;
+        t.server.cut_connections();
+        co_await t.until([&] { return waits.answer.has_value(); }, 1s);
+        EXPECT_EQ(waits.answer->error().code, ErrorCode::node_lost);
+        t.server.holds_hello = false;
+        t.server.hello_gate.wake_all();
+        t.server.disk.release();
+        co_await t.ready();
+    });
+}
+
+// Dropping.
+
+/// What an observer was told, in order: r, l, R (refused), f, g.
+struct Notes final : Observer {
+    void node_ready() override { told += 'r'; }
+    void node_lost() override { told += 'l'; }
+    void node_refused() override { told += 'R'; }
+    void node_fenced() override { told += 'f'; }
+    void node_grew() override { told += 'g'; }
+    std::string told;
+};
+
+TEST_F(RemoteTest, a_drop_fails_what_waits_and_forgets_what_was_kept) {
+    run_test([](RemoteTest& t) -> Task<void> {
+        Notes notes;
+        t.observer = &notes;
+        co_await t.start();
+        EXPECT_TRUE((co_await t.write(0, 8, 'a')).has_value());
+        EXPECT_TRUE((co_await t.write(8, 8, 'b')).has_value());
+        t.server.disk.held = {Op::write, Op::flush, Op::read};
+        t.begin(t.write(16, 8, 'c'));
+        t.begin(t.execute(Op::flush));
+        t.begin(t.execute(Op::flush));  // waits for its turn
+        t.begin(t.execute(Op::read, 0, 8));
+        co_await t.until([&] { return t.server.disk.arrived == 5; });
+        EXPECT_EQ(t.remote->drop().value(), 2 * (8 * kSectorBytes + kOverhead));
+        EXPECT_FALSE(t.remote->is_ready());
+        Asked& after = t.begin(t.write(24, 8, 'd'));
+        co_await t.until([&] { return t.answered() == 4; }, 1s);
+        for (std::size_t i = 0; i < 4; ++i)
+            EXPECT_EQ(t.asked[i].answer->error().code, ErrorCode::node_lost);
+        EXPECT_FALSE(after.answer.has_value()) << "it belongs to what comes";
+        t.server.disk.release();
+        co_await t.until([&] { return after.answer.has_value(); });
+        EXPECT_TRUE(after.answer->has_value());
+        EXPECT_EQ(t.remote->status().replayed, 0U);
+        std::erase(notes.told, 'R');
+        EXPECT_EQ(notes.told, "rlr");
+        // What is written from here on is kept as ever.
+        co_await t.server.lose_power();
+        EXPECT_EQ(t.server.disk.current[24], '\0');
+        co_await t.restart();
+        EXPECT_EQ(t.server.disk.current[24], 'd');
+        EXPECT_EQ(t.remote->status().replayed, 1U) << "what was dropped was written again";
+        co_await t.stop();
+    });
+}
+
+TEST_F(RemoteTest, a_drop_without_a_link_fails_what_waits_with_the_error_that_is_given) {
+    run_test([](RemoteTest& t) -> Task<void> {
+        co_await t.start(window_of(16 << 10));
+        EXPECT_TRUE((co_await t.write(0, 24, 'a')).has_value());
+        co_await t.server.kill();
+        co_await t.until([&] { return !t.remote->is_ready(); });
+        Asked& read = t.begin(t.execute(Op::read, 0, 8));
+        Asked& write = t.begin(t.write(0, 24, 'b'));  // there is no room in the window
+        EXPECT_EQ(t.remote->drop({ErrorCode::timed_out, "test"}).value(),
+                  24 * kSectorBytes + kOverhead);
+        co_await t.until([&] { return t.answered() == 2; }, 1s);
+        EXPECT_EQ(read.answer->error().code, ErrorCode::timed_out);
+        EXPECT_EQ(write.answer->error().code, ErrorCode::timed_out);
+        EXPECT_EQ(t.window(), 0U);
+        co_await t.restart();
+        EXPECT_TRUE((co_await t.write(0, 24, 'c')).has_value());
+    });
+}
+
+TEST_F(RemoteTest, a_drop_amid_a_replay_ends_it) {
+    run_test([](RemoteTest& t) -> Task<void> {
+        co_await t.start();
+        for (std::uint64_t i = 0; i < 100; ++i)
+            EXPECT_TRUE((co_await t.write(i % 10 * 8, 8, 'a')).has_value());
+        co_await t.server.lose_power();
+        t.server.disk.held = {Op::write};
+        t.server.disk.arrived = 0;
+        co_await t.server.start();
+        co_await t.until([&] { return t.server.disk.arrived > 0; });
+        // Each sector once: the replay has cut out what was written over.
+        EXPECT_EQ(t.remote->drop().value(), 10 * (8 * kSectorBytes + kOverhead));
+        t.server.disk.release();
+        co_await t.ready();
+        EXPECT_EQ(t.window(), 0U);
+        EXPECT_EQ(t.remote->status().replayed, 0U);
+        EXPECT_TRUE((co_await t.write(0, 8, 'b')).has_value());
+        EXPECT_TRUE((co_await t.execute(Op::flush)).has_value());
+        EXPECT_EQ(t.server.disk.durable[0], 'b');
+    });
+}
+
+TEST_F(RemoteTest, a_drop_after_a_failed_flush_lets_later_flushes_succeed) {
+    run_test([](RemoteTest& t) -> Task<void> {
+        co_await t.start();
+        EXPECT_TRUE((co_await t.write(0, 8, 'a')).has_value());
+        t.server.disk.failing = {Op::flush, Op::write};
+        EXPECT_FALSE((co_await t.execute(Op::flush)).has_value());
+        co_await t.ready();
+        t.remote->drop();
+        t.server.disk.failing.clear();
+        EXPECT_TRUE((co_await t.execute(Op::flush)).has_value());
+        EXPECT_TRUE((co_await t.execute(Op::read, 0, 8)).has_value()) << "nothing is unwritable";
+    });
+}
+
+// The gate.
+
+struct TestGate final : Gate {
+    Task<Outcome<>> admit(Visit& visit) override {
+        ++asked;
+        same_instance = visit.is_same_instance();
+        instance = visit.instance();
+        size = visit.size();
+        read = co_await visit.read({SectorIndex(0), SectorCount(4)}, bytes);
+        reservation = co_await visit.read_reservation();
+        while (holds) co_await gate.wait();
+        if (!refusal.text.empty()) co_return std::unexpected(refusal);
+        co_return Outcome<>{};
+    }
+    int asked = 0;
+    bool same_instance = false;
+    std::uint64_t instance = 0;
+    SectorCount size;
+    std::array<std::byte, 4 * kSectorBytes> bytes{};
+    Result<> read;
+    Result<nbd::Reservation> reservation;
+    Problem refusal{};
+    bool holds = false;
+    async::WaitQueue gate;
+};
+
+RemoteSettings gate_of(Gate& gate) {
+    RemoteSettings settings;
+    settings.gate = &gate;
+    return settings;
+}
+
+TEST_F(RemoteTest, the_gate_is_asked_before_anything_is_replayed_or_sent) {
+    run_test([](RemoteTest& t) -> Task<void> {
+        TestGate gate;
+        t.server.disk.current[0] = 's';
+        co_await t.start(gate_of(gate));
+        EXPECT_EQ(gate.asked, 1);
+        EXPECT_FALSE(gate.same_instance);
+        EXPECT_EQ(gate.instance, 1U);
+        EXPECT_EQ(gate.size, kSize);
+        EXPECT_TRUE(gate.read.has_value());
+        EXPECT_EQ(gate.bytes[0], std::byte{'s'});
+        EXPECT_EQ(gate.reservation->number, 3U);
+        EXPECT_TRUE((co_await t.write(0, 8, 'a')).has_value());
+
+        gate.holds = true;
+        co_await t.server.lose_power();
+        t.server.disk.seen.clear();
+        co_await t.server.start();
+        Asked& waits = t.begin(t.write(8, 8, 'b'));
+        co_await t.until([&] { return gate.asked == 2 && gate.reservation.has_value(); });
+        co_await io::sleep_for(t.world.clock, 20ms);
+        EXPECT_EQ(t.server.disk.count(Op::write), 0U) << "replayed before the gate has answered";
+        EXPECT_FALSE(gate.same_instance);
+        EXPECT_EQ(t.remote->status().link, LinkState::handshake);
+        gate.holds = false;
+        gate.gate.wake_all();
+        co_await t.until([&] { return waits.answer.has_value(); });
+        EXPECT_EQ(t.server.disk.count(Op::write), 2U);
+        t.server.cut_connections();
+        co_await t.until([&] { return t.remote->status().reconnects == 3; });
+        EXPECT_TRUE(gate.same_instance);
+        co_await t.stop();
+    });
+}
+
+TEST_F(RemoteTest, who_is_refused_by_the_gate_is_fenced_until_readmitted) {
+    run_test([](RemoteTest& t) -> Task<void> {
+        TestGate gate;
+        Notes notes;
+        t.observer = &notes;
+        co_await t.start(gate_of(gate));
+        EXPECT_TRUE((co_await t.write(0, 8, 'a')).has_value());
+        gate.refusal = {ErrorCode::refused, "head 7 has it"};
+        co_await t.server.lose_power();
+        Asked& waits = t.begin(t.execute(Op::read, 0, 8));
+        Asked& flush = t.begin(t.execute(Op::flush));
+        t.server.disk.seen.clear();
+        co_await t.server.start();
+        co_await t.until([&] { return t.remote->status().fenced; });
+        co_await t.until([&] { return t.answered() == 2; }, 1s);
+        EXPECT_EQ(waits.answer->error().code, ErrorCode::io_error);
+        EXPECT_EQ(flush.answer->error().code, ErrorCode::io_error);
+        EXPECT_EQ(t.remote->status().reason, "head 7 has it");
+        EXPECT_EQ(t.window(), 0U);
+        std::erase(notes.told, 'R');
+        EXPECT_EQ(notes.told, "rlf");
+        for (const Op op : {Op::read, Op::write, Op::flush})
+            EXPECT_EQ((co_await t.execute(op, 0, op == Op::flush ? 0 : 8)).error().code,
+                      ErrorCode::io_error);
+        EXPECT_EQ(t.server.disk.count(Op::write), 0U);
+        co_await io::sleep_for(t.world.clock, 300ms);
+        EXPECT_EQ(gate.asked, 2) << "nothing is tried while it is fenced";
+
+        gate.refusal = {};
+        t.remote->readmit();
+        co_await t.ready();
+        std::erase(notes.told, 'R');
+        EXPECT_EQ(notes.told, "rlfr");
+        EXPECT_EQ(t.server.disk.current[0], '\0') << "what was kept was dropped";
+        EXPECT_TRUE((co_await t.write(0, 8, 'b')).has_value());
+        EXPECT_TRUE((co_await t.execute(Op::flush)).has_value());
+        co_await t.stop();
+    });
+}
+
+TEST_F(RemoteTest, a_gate_that_lost_its_connection_is_asked_again) {
+    run_test([](RemoteTest& t) -> Task<void> {
+        TestGate gate;
+        gate.refusal = {ErrorCode::refused, "what it saw makes no sense"};
+        gate.holds = true;
+        co_await t.server.start();
+        t.make(gate_of(gate));
+        co_await t.until([&] { return gate.asked == 1 && gate.reservation.has_value(); });
+        t.server.cut_connections();
+        gate.holds = false;
+        co_await io::sleep_for(t.world.clock, 5ms);
+        gate.gate.wake_all();
+        co_await t.until([&] { return gate.asked == 2; });
+        // Now it means it.
+        co_await t.until([&] { return t.remote->status().fenced; });
+        // And with this code it wants to look again, too.
+        gate.refusal = {ErrorCode::node_lost, "the superblock can't be read"};
+        t.remote->readmit();
+        co_await t.until(
+            [&] { return t.remote->status().reason == "the superblock can't be read"; });
+        gate.refusal = {};
+        co_await t.ready();
+        co_await t.stop();
+    });
+}
+
+TEST_F(RemoteTest, a_stop_ends_in_time_while_the_gate_looks_and_while_fenced) {
+    run_test([](RemoteTest& t) -> Task<void> {
+        TestGate gate;
+        t.server.disk.held = {Op::read};
+        co_await t.server.start();
+        t.make(gate_of(gate));
+        co_await t.until([&] { return t.server.disk.arrived == 1; });
+        t.begin(t.execute(Op::read, 0, 8));
+        co_await t.stop_in_time();
+        t.server.disk.release();
+        gate.refusal = {ErrorCode::refused, "no"};
+        t.make(gate_of(gate));
+        co_await t.until([&] { return t.remote->status().fenced; });
+        co_await t.stop_in_time();
+    });
+}
+
+// Reservation, digest, lease, instance, size.
+
+TEST_F(RemoteTest, reservations_are_read_claimed_and_released_or_fail_at_once) {
+    run_test([](RemoteTest& t) -> Task<void> {
+        co_await t.start();
+        EXPECT_EQ((co_await t.remote->read_reservation())->number, 3U);
+        const nbd::Ruling claimed = co_await t.remote->claim({.expected = 3, .takeover = 5s});
+        EXPECT_TRUE(claimed.done.has_value());
+        EXPECT_EQ(claimed.now.number, 4U);
+        EXPECT_EQ(claimed.now.holder->takeover, 5000ms);
+        const nbd::Ruling refused = co_await t.remote->release(3);
+        EXPECT_EQ(refused.done.error().code, ErrorCode::not_permitted);
+        EXPECT_EQ(refused.text, "another number");
+        EXPECT_TRUE((co_await t.remote->release(4)).done.has_value());
+        co_await t.server.kill();
+        co_await t.until([&] { return !t.remote->is_ready(); });
+        EXPECT_EQ((co_await t.remote->read_reservation()).error().code, ErrorCode::node_lost);
+        EXPECT_EQ((co_await t.remote->claim({.expected = 4, .takeover = 5s})).done.error().code,
+                  ErrorCode::node_lost);
+        EXPECT_EQ((co_await t.remote->release(4)).done.error().code, ErrorCode::node_lost);
+        t.server.is_ours = false;
+        co_await t.restart();
+        EXPECT_EQ((co_await t.remote->read_reservation()).error().code, ErrorCode::unsupported);
+        EXPECT_EQ((co_await t.remote->digest({SectorIndex(0), SectorCount(8)})).error().code,
+                  ErrorCode::unsupported);
+    });
+}
+
+TEST_F(RemoteTest, a_digest_is_made_by_the_peer) {
+    run_test([](RemoteTest& t) -> Task<void> {
+        co_await t.start();
+        EXPECT_TRUE((co_await t.write(0, 16, 'd')).has_value());
+        const auto told = co_await t.remote->digest({SectorIndex(4), SectorCount(8)});
+        EXPECT_TRUE(told.has_value());
+        block::Buffer buffer = co_await t.payloads.allocate(4096);
+        Request read{.range = {SectorIndex(4), SectorCount(8)}, .data = buffer.bytes().first(4096)};
+        EXPECT_TRUE((co_await t.server.disk.execute(read)).has_value());
+        EXPECT_EQ(*told, digest_of(read.data));
+        t.server.disk.failing = {Op::read};
+        EXPECT_EQ((co_await t.remote->digest({SectorIndex(4), SectorCount(8)})).error().code,
+                  ErrorCode::no_space);
+        t.server.disk.failing.clear();
+        t.server.disk.held = {Op::read};
+        std::optional<Result<Digest>> late;
+        const auto note = [](Task<Result<Digest>> task,
+                             std::optional<Result<Digest>>& to) -> Task<void> {
+            to = co_await std::move(task);
+        };
+        t.scope.spawn(note(t.remote->digest({SectorIndex(4), SectorCount(8)}), late));
+        const std::size_t before = t.server.disk.arrived;
+        co_await t.until([&] { return t.server.disk.arrived > before; });
+        t.server.cut_connections();
+        co_await t.until([&] { return late.has_value(); }, 1s);
+        EXPECT_EQ(late->error().code, ErrorCode::node_lost);
+    });
+}
+
+TEST_F(RemoteTest, pings_go_out_as_often_as_is_asked_even_under_load) {
+    run_test([](RemoteTest& t) -> Task<void> {
+        RemoteSettings settings;
+        settings.ping_each = 20ms;
+        co_await t.start(settings);
+        EXPECT_TRUE(
+            co_await t.until([&] { return t.remote->answered_ping_sent_at().has_value(); }));
+        const io::TimePoint begin = t.now();
+        std::set<io::TimePoint> pings;
+        io::Duration oldest{};
+        while (t.now() < begin + 300ms) {
+            EXPECT_TRUE((co_await t.execute(Op::read, 0, 8)).has_value());
+            pings.insert(*t.remote->answered_ping_sent_at());
+            oldest = std::max(oldest, t.now() - *t.remote->answered_ping_sent_at());
+        }
+        EXPECT_GE(pings.size(), 5U);
+        EXPECT_LE(*pings.rbegin(), t.now());
+        // The sending counts, not the answer; and the past stays what it was.
+        const io::TimePoint latest = *t.remote->answered_ping_sent_at();
+        co_await t.server.kill();
+        co_await t.until([&] { return !t.remote->is_ready(); });
+        EXPECT_GE(*t.remote->answered_ping_sent_at(), latest);
+        t.remote->drop();
+        EXPECT_FALSE(t.remote->answered_ping_sent_at().has_value());
+    });
+}
+
+TEST_F(RemoteTest, a_ping_over_a_connection_that_the_gate_has_not_let_in_does_not_count) {
+    run_test([](RemoteTest& t) -> Task<void> {
+        TestGate gate;
+        gate.holds = true;
+        RemoteSettings settings = gate_of(gate);
+        settings.ping_each = 10ms;
+        co_await t.server.start();
+        t.make(settings);
+        co_await t.until([&] { return gate.asked == 1 && gate.reservation.has_value(); });
+        co_await io::sleep_for(t.world.clock, 60ms);
+        EXPECT_FALSE(t.remote->answered_ping_sent_at().has_value());
+        gate.holds = false;
+        const io::TimePoint let_in = t.now();
+        gate.gate.wake_all();
+        co_await t.until([&] { return t.remote->answered_ping_sent_at().has_value(); });
+        EXPECT_GE(*t.remote->answered_ping_sent_at(), let_in);
+        co_await t.stop();
+    });
+}
+
+TEST_F(RemoteTest, a_peer_that_falls_silent_is_lost_as_soon_as_the_settings_say) {
+    run_test([](RemoteTest& t) -> Task<void> {
+        MutableNetwork network(t.world.network);
+        io::World muted{t.world.clock, t.world.random, t.world.files, network, t.world.queue};
+        RemoteSettings settings;
+        settings.ping_after = 50ms;
+        settings.silence_max = 150ms;
+        co_await t.server.start();
+        t.make(settings, &muted);
+        co_await t.ready();
+        co_await io::sleep_for(t.world.clock, 400ms);
+        EXPECT_EQ(t.remote->status().reconnects, 1U) << "it answers its pings";
+        network.mute(true);
+        const io::TimePoint begin = t.now();
+        co_await t.until([&] { return !t.remote->is_ready(); });
+        EXPECT_GE(t.now() - begin, 100ms);
+        EXPECT_LT(t.now() - begin, 450ms);
+        network.mute(false);
+        co_await t.until([&] { return t.remote->status().reconnects == 2; });
+        co_await t.stop();
+    });
+}
+
+TEST_F(RemoteTest, the_peers_instance_is_known_from_the_handshake_on) {
+    run_test([](RemoteTest& t) -> Task<void> {
+        TestGate gate;
+        t.server.instance = 41;
+        co_await t.start(gate_of(gate));
+        EXPECT_EQ(t.remote->peer_instance(), 41U);
+        co_await t.server.lose_power();
+        EXPECT_EQ(t.remote->peer_instance(), 41U) << "that of the last connection";
+        gate.holds = true;
+        co_await t.server.start();
+        co_await t.until([&] { return gate.asked == 2; });
+        EXPECT_EQ(t.remote->peer_instance(), 42U);
+        gate.holds = false;
+        gate.gate.wake_all();
+        co_await t.ready();
+        t.server.is_ours = false;
+        t.server.cut_connections();
+        co_await t.until([&] { return t.remote->status().reconnects == 3; });
+        EXPECT_EQ(t.remote->peer_instance(), 0U);
+        co_await t.stop();
+    });
+}
+
+TEST_F(RemoteTest, a_peer_that_grew_is_noticed_and_its_size_taken_when_asked) {
+    run_test([](RemoteTest& t) -> Task<void> {
+        Notes notes;
+        t.observer = &notes;
+        RemoteSettings settings;
+        settings.size_max = kSize + SectorCount(100);
+        co_await t.start(settings);
+        EXPECT_EQ(t.remote->largest_size_seen(), kSize);
+        co_await t.server.kill();
+        t.server.size = kSize + SectorCount(1000);
+        co_await t.restart();
+        std::erase(notes.told, 'R');  // attempts before it came back
+        EXPECT_EQ(notes.told, "rlgr");
+        EXPECT_EQ(t.remote->geometry().size, kSize);
+        EXPECT_EQ(t.remote->largest_size_seen(), kSize + SectorCount(100));
+        EXPECT_EQ(t.remote->accept_size(), kSize + SectorCount(100));
+        EXPECT_EQ(t.remote->geometry().size, kSize + SectorCount(100));
+        // From now on less is too little.
+        co_await t.server.kill();
+        t.server.size = kSize;
+        co_await t.server.start();
+        co_await t.until([&] { return t.remote->status().reason.contains("shrank"); });
+        co_await t.stop();
     });
 }
 

@@ -13,6 +13,7 @@
 #include <string>
 #include <utility>
 
+#include "base/check.h"
 #include "block/buffer.h"
 #include "export/exporter.h"
 #include "io/uring/reactor.h"
@@ -66,7 +67,7 @@ Outcome<> serve(const Options& options) {
     block::Account connections(pool, 4);
     block::Account payloads(pool, 4);
     exporter::Exporter exporter(world, connections);
-    exporter.add(make_export(options, device, payloads));
+    CHECK(exporter.add(make_export(options, device, payloads)).has_value());
     TRY(auto endpoint, io::parse_endpoint(options.listen, 10809));
     TRY_VOID(reactor->block_on(exporter.listen(endpoint)));
     if (options.ready_fd >= 0) {
