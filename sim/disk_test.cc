@@ -86,6 +86,28 @@ TEST_F(SimulatedDiskTest, a_disk_is_one_writers_or_many_readers) {
     three.kill();
 }
 
+TEST_F(SimulatedDiskTest, who_looks_on_needs_no_lock_and_keeps_nobody_out) {
+    Desk onlooker{.options = {.read_only = true, .looks_on = true}, .hold = true};
+    Desk user{.hold = true};
+    Process& one = host.add_process("one", script(open, onlooker));
+    Process& two = host.add_process("two", script(open, user));
+    one.start();
+    two.start();
+    world.run_for(10ms);
+    EXPECT_FALSE(onlooker.problem.has_value());
+    EXPECT_FALSE(user.problem.has_value());
+    one.kill();
+    world.run_for(1s);
+    EXPECT_TRUE(disk.is_open());
+    one.start();
+    world.run_for(10ms);
+    EXPECT_FALSE(onlooker.problem.has_value());
+    one.kill();
+    two.kill();
+    world.run_for(1s);
+    EXPECT_FALSE(disk.is_open());
+}
+
 TEST_F(SimulatedDiskTest, a_successor_of_a_killed_process_gets_the_lock) {
     Desk desk{.hold = true};
     Process& process = host.add_process("p", script(open, desk));

@@ -58,7 +58,8 @@ OpenFile::OpenFile(Process& process, Disk& disk, std::unique_ptr<DiskLock> lock,
 OpenFile::~OpenFile() {
     CHECK(calls_ == 0);
     --process_.life().handles;
-    if (process_.is_dying()) process_.life().remains.locks.push_back(std::move(lock_));
+    if (process_.is_dying() && lock_ != nullptr)
+        process_.life().remains.locks.push_back(std::move(lock_));
 }
 
 async::Task<Result<>> OpenFile::read(ByteOffset at, std::span<std::byte> into) {
@@ -184,7 +185,9 @@ async::Task<Outcome<std::unique_ptr<io::File>>> Files::open(std::string path,
                              fmt::format("cannot open {}: no such file or directory; create it "
                                          "(truncate -s SIZE FILE) or correct the path",
                                          path));
-        if (auto lock = disk->try_lock(options.read_only); lock != nullptr)
+        const bool looks_on = options.read_only && options.looks_on;
+        if (auto lock = looks_on ? nullptr : disk->try_lock(options.read_only);
+            looks_on || lock != nullptr)
             co_return std::make_unique<OpenFile>(process_, *disk, std::move(lock), options);
         if (life.clock.now() >= give_up)
             co_return refuse(ErrorCode::busy,

@@ -168,7 +168,7 @@ int add_node(const Session& session, const std::string& storage, const std::stri
 }
 
 void add_node_verbs(CLI::App& app, Session& session) {
-    auto* node = app.add_subcommand("node", "Change the nodes of a storage");
+    auto* node = app.add_subcommand("node", "Change the nodes of a storage, and look at them");
     node->require_subcommand(1);
     node->footer("Example: dst node add vol0 'R: host3/disk0'");
     auto storage = std::make_shared<std::string>();
@@ -180,6 +180,7 @@ void add_node_verbs(CLI::App& app, Session& session) {
     verb->callback([storage, text, &session] {
         session.action = [storage, text, &session] { return add_node(session, *storage, *text); };
     });
+    add_inspect_verb(*node, session);
 }
 
 }  // namespace

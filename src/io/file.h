@@ -18,6 +18,8 @@ enum class CacheMode : std::uint8_t { direct, buffered };
 struct FileOptions {
     bool read_only = false;
     CacheMode cache = CacheMode::direct;
+    /// With `read_only`: takes no lock, so a file in use can be looked at while it changes.
+    bool looks_on = false;
 };
 
 struct FileInfo {

@@ -58,7 +58,8 @@ struct Situation {
     std::vector<Place> places{};
     /// Override what the reason names.
     bool force = false;
-    /// Where sides have diverged, go on with that of this node (`dst storage resolve`).
+    /// Where sides have diverged and counting can't tell, go on with that of this node
+    /// (`dst storage resolve`).
     std::optional<Cookie> keep{};
 };
 

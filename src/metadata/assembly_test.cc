@@ -230,6 +230,7 @@ TEST(Starting, leaves_out_what_is_none_of_its_nodes_and_says_why) {
         {place(0, form), blank(1), unreadable(2, Unreadable::Kind::foreign), place(3, other),
          unreadable(4, Unreadable::Kind::damaged), place(8, removed), away(5, "no route")}));
     std::vector<std::string> reasons;
+    reasons.reserve(start.left_out.size());
     for (const LeftOut& left_out : start.left_out) reasons.push_back(left_out.reason);
     EXPECT_THAT(
         reasons,

@@ -81,6 +81,7 @@ inline Situation keeping(Situation situation, Cookie keep) {
 
 inline std::vector<Cookie> cookies(const std::vector<Member>& members) {
     std::vector<Cookie> all;
+    all.reserve(members.size());
     for (const Member& member : members) all.push_back(member.cookie);
     return all;
 }

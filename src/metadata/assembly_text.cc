@@ -32,6 +32,7 @@ std::string list(std::span<const Side> sides) {
     std::vector<std::string> texts;
     for (const Side& side : sides) {
         std::vector<std::string> holders;
+        holders.reserve(side.holders.size());
         for (const Cookie cookie : side.holders) holders.push_back(hex(cookie));
         texts.push_back(
             fmt::format("age {} on {}", to_string(side.age), fmt::join(holders, " and ")));

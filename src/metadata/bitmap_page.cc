@@ -1,6 +1,7 @@
 #include "metadata/bitmap_page.h"
 
 #include <algorithm>
+#include <array>
 #include <utility>
 
 #include "base/bytes.h"

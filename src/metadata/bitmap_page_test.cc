@@ -5,6 +5,7 @@
 #include <array>
 #include <random>
 
+#include "base/bytes.h"
 #include "metadata/test_support.h"
 
 namespace dst::metadata {
@@ -45,6 +46,19 @@ TEST(BitmapPage, comes_back_as_it_was_written) {
             ASSERT_EQ(back, bitmap) << regions;
         }
     }
+}
+
+// docs/on-disk.md has it; tests/system/on_disk_test.py makes it apart from this code.
+TEST(BitmapPage, of_the_documented_example_has_the_checksum_that_was_computed_elsewhere) {
+    StorageId id;
+    for (std::size_t i = 0; i < 16; ++i) id.bytes[i] = static_cast<std::byte>(i + 1);
+    Bitmap bitmap{RegionCount(15)};
+    bitmap.set(RegionIndex(0));
+    bitmap.set(RegionIndex(9));
+    Page bytes;
+    encode_page(bytes, id, kIntent, 0, bitmap);
+    EXPECT_EQ(load_be<std::uint32_t>(&bytes[12]), 0x2eb19b3e);
+    EXPECT_EQ(load_be<std::uint16_t>(&bytes[16]), 0x8040);
 }
 
 TEST(BitmapPage, a_single_wrong_bit_damages_its_sector_alone) {

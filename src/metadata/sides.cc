@@ -4,16 +4,29 @@
 
 namespace dst::metadata {
 
-Histories newest_of(std::span<const History* const> seen) {
-    Histories newest;
+namespace {
+
+/// Those of `seen` that `is_wanted`, each age once.
+template <typename IsWanted>
+Histories select(std::span<const History* const> seen, IsWanted is_wanted) {
+    Histories selected;
     for (const History* history : seen) {
-        const bool is_older = std::ranges::any_of(seen, [history](const History* other) {
-            return compare(*history, *other) == Order::older;
-        });
         const bool is_there = std::ranges::any_of(
-            newest, [history](const History* other) { return other->age == history->age; });
-        if (!is_older && !is_there) newest.push_back(history);
+            selected, [history](const History* other) { return other->age == history->age; });
+        if (!is_there && is_wanted(*history)) selected.push_back(history);
     }
+    return selected;
+}
+
+}  // namespace
+
+Histories newest_of(std::span<const History* const> seen) {
+    Histories newest = select(seen, [seen](const History& history) {
+        return std::ranges::none_of(seen, [&history](const History* other) {
+            return compare(history, *other) == Order::older;
+        });
+    });
+    if (newest.empty()) return select(seen, [](const History&) { return true; });
     return newest;
 }
 

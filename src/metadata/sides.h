@@ -25,7 +25,8 @@ namespace dst::metadata {
 
 using Histories = std::vector<const History*>;
 
-/// Those of `seen` that no other one passes through, each age once, in their order.
+/// Those of `seen` that no other one passes through, each age once, in their order. Histories that
+/// go round in a circle, which no head ever makes, are all newest: they have diverged.
 [[nodiscard]] Histories newest_of(std::span<const History* const> seen);
 
 struct Votes {

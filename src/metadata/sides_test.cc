@@ -24,6 +24,15 @@ TEST(Sides, newest_are_those_that_nothing_came_after) {
     EXPECT_TRUE(newest_of({}).empty());
 }
 
+TEST(Sides, histories_in_a_circle_have_all_diverged) {
+    const History a{.age = {1, 1}, .path = {{2, 1}}};
+    const History b{.age = {2, 1}, .path = {{3, 1}}};
+    const History c{.age = {3, 1}, .path = {{1, 1}}};
+    const std::vector<const History*> seen = {&a, &b, &c};
+    EXPECT_EQ(newest_of(seen), seen);
+    EXPECT_FALSE(safe(a, {a, b, c}, 0, 2));
+}
+
 TEST(Sides, with_all_votes_here_a_side_of_few_was_never_in_force) {
     const History left = fork(kBase, 2);
     const History right = fork(kBase, 3);

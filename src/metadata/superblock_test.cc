@@ -53,6 +53,17 @@ TEST(Superblock, comes_back_as_it_was_written) {
     EXPECT_EQ(decode_superblock(encoded(last)), last);
 }
 
+// docs/on-disk.md has it; tests/system/on_disk_test.py makes it apart from this code.
+TEST(Superblock, of_the_documented_example_has_the_checksum_that_was_computed_elsewhere) {
+    Superblock example = good();
+    for (std::size_t i = 0; i < 16; ++i)
+        example.form.storage_id.bytes[i] = static_cast<std::byte>(i + 1);
+    example.form.shape.data_size = SectorCount(1840);
+    example.form.nodes[0].size = example.form.nodes[1].size = SectorCount(2048);
+    const Bytes bytes = encoded(example);
+    EXPECT_EQ(load_be<std::uint32_t>(&bytes[kSuperblockBytes - 4]), 0x62678caa);
+}
+
 TEST(Superblock, a_single_wrong_bit_is_noticed_wherever_it_is) {
     Bytes bytes = encoded(good());
     for (std::size_t bit = 0; bit < kSuperblockBytes * 8; ++bit) {

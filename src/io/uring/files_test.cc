@@ -156,6 +156,25 @@ TEST_F(FilesTest, read_only_file_refuses_changes_and_shares_with_readers) {
     EXPECT_FALSE(file->info().can_discard);
 }
 
+TEST_F(FilesTest, who_looks_on_needs_no_lock_and_keeps_nobody_out) {
+    const std::string path = make_file("disk", kMiB);
+    const auto user = open(path);
+    const auto start = reactor_->now();
+    const auto onlooker = open(path, {.read_only = true, .looks_on = true});
+    EXPECT_LT(reactor_->now() - start, std::chrono::seconds(1));
+    const Buffer ones(kBlock, std::byte{1});
+    ASSERT_TRUE(run(user->write(ByteOffset(), ones.span(), false)).has_value());
+    const Buffer seen(kBlock);
+    ASSERT_TRUE(run(onlooker->read(ByteOffset(), seen.span())).has_value());
+    EXPECT_TRUE(std::ranges::equal(seen.span(), ones.span()));
+
+    const std::string other = make_file("other", kMiB);
+    const auto looked_at = open(other, {.read_only = true, .looks_on = true});
+    EXPECT_TRUE(try_open(other).has_value());
+    // To change it one needs the lock.
+    EXPECT_EQ(try_open(path, {.looks_on = true}).error().code, ErrorCode::busy);
+}
+
 TEST_F(FilesTest, holes_are_seen_made_and_filled) {
     const auto file = open(make_file("disk", kMiB));
     const auto extent = [&](std::uint64_t at, std::uint64_t count) {

@@ -114,7 +114,8 @@ Outcome<Medium> open_medium(const std::string& path, const FileOptions& options)
         return refuse(fmt::format(
             "cannot open {}: it is neither a file nor a block device; correct the path", path));
     TRY(Opened opened, open_file(path, options, S_ISBLK(status.st_mode)));
-    TRY_VOID(lock(opened.fd.get(), path, options.read_only));
+    const bool looks_on = options.read_only && options.looks_on;
+    if (!looks_on) TRY_VOID(lock(opened.fd.get(), path, options.read_only));
     // What was opened, not what the path meant before.
     if (::fstat(opened.fd.get(), &status) != 0) return cannot_open(path, errno);
     const auto info = describe(opened, options, status);
