@@ -23,6 +23,7 @@
 #include "nbd/client_connection.h"
 #include "node/gate.h"
 #include "node/link_state.h"
+#include "node/ranges_in_flight.h"
 
 namespace dst::node {
 
@@ -206,7 +207,6 @@ class Remote final : public block::Device, public block::Reclaimable {
     async::Task<bool> pass_gate(bool same_instance);
     void fence(std::string why);
     async::Task<bool> replay();
-    bool replay_conflicts(const Change& change);
     void replayed(Change& change, Result<> answer);
     void become_ready();
     Outcome<> accept_server();
@@ -272,7 +272,7 @@ class Remote final : public block::Device, public block::Reclaimable {
     std::uint64_t covered_ = 0;  // changes answered up to here are durable
     std::optional<Error> flush_error_;
     bool replay_wanted_ = false;  // whatever instance comes next
-    std::size_t replays_in_flight_ = 0;
+    RangesInFlight replaying_;
     std::uint64_t replayed_ = 0;
     async::WaitQueue replay_progress_;
 

@@ -21,7 +21,6 @@ constexpr io::Duration kHandshakeMax = 40s;
 /// reads nothing meanwhile.
 constexpr io::Duration kTcpSilenceMax = 20s;
 constexpr Error kLinkLost{ErrorCode::node_lost, "the connection was lost"};
-constexpr std::size_t kReplaysInFlightMax = 64;
 constexpr unsigned kReplayTries = 3;
 
 }  // namespace
@@ -268,7 +267,7 @@ void Remote::take_back_calls() {
             // Still in the window, at its place.
             auto& change = static_cast<Change&>(pending);
             change.is_replay = false;
-            --replays_in_flight_;
+            replaying_.leave(change.request.range);
             if (dropping_) leave_window(change);
             continue;
         }
@@ -288,27 +287,21 @@ void Remote::take_back_calls() {
         arm_hold();
 }
 
-bool Remote::replay_conflicts(const Change& change) {
-    if (replays_in_flight_ == 0) return false;
-    if (replays_in_flight_ >= kReplaysInFlightMax) return true;
-    for (Change* at = window_.front(); at != nullptr && at != &change; at = window_.next(*at))
-        if (at->is_replay && at->request.range.overlaps(change.request.range)) return true;
-    return false;
-}
-
 /// Writes again, in order, what was answered and is not durable. False if the connection ended.
 async::Task<bool> Remote::replay() {
     std::size_t count = 0;
     for (Change* at = window_.front(); at != nullptr; at = window_.next(*at)) {
-        while (replay_conflicts(*at) && !connection_->ended()) co_await replay_progress_.wait();
+        // Once the connection has ended the change may be somebody else's.
+        while (!connection_->ended() && !replaying_.admits(at->request.range))
+            co_await replay_progress_.wait();
         if (connection_->ended() || stopping_) co_return false;
         at->is_replay = true;
         at->failed_replays = 0;
-        ++replays_in_flight_;
+        replaying_.enter(at->request.range);
         ++count;
         connection_->submit(*at);
     }
-    while (replays_in_flight_ > 0 && !connection_->ended()) co_await replay_progress_.wait();
+    while (!replaying_.empty() && !connection_->ended()) co_await replay_progress_.wait();
     if (connection_->ended() || stopping_) co_return false;
     replayed_ += count;
     log::info("{}: replayed {} changes that were not durable yet", name_, count);
@@ -321,7 +314,7 @@ void Remote::replayed(Change& change, Result<> answer) {
         return;
     }
     change.is_replay = false;
-    --replays_in_flight_;
+    replaying_.leave(change.request.range);
     if (change.is_unwritable) --unwritable_;
     change.is_unwritable = !answer;
     if (!answer) {
