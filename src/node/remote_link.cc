@@ -79,11 +79,16 @@ async::Task<void> Remote::keep_connected() {
 
 /// One connection from its first packet to its end; returns why it ended, or did not come about.
 async::Task<std::string> Remote::connect_once() {
+    // Kept for life: who waits for this node may hold all other memory there is.
+    if (!receive_buffer_)
+        receive_buffer_ = connections_.try_allocate(nbd::ReceiveBuffer::kQuietBytes);
+    if (!receive_buffer_) co_return "there is no memory for its connection now: raise 'memory'";
     auto stream = co_await world_.network.connect_unless(
         settings_.endpoint, world_.clock.now() + kConnectMax, kTcpSilenceMax, stop_connecting_);
     if (stopping_) co_return "stopped";
     if (!stream) co_return stream.error().text;
-    connection_ = std::make_unique<nbd::ClientConnection>(world_, std::move(*stream), connections_);
+    connection_ = std::make_unique<nbd::ClientConnection>(world_, std::move(*stream), connections_,
+                                                          receive_buffer_);
     become(LinkEvent::connected, "shaking hands");
 
     auto late = [this] {

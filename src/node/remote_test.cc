@@ -711,6 +711,39 @@ TEST_F(RemoteTest, a_failed_flush_writes_all_again_before_the_next_may_succeed) 
     });
 }
 
+TEST_F(RemoteTest, it_connects_again_when_others_have_taken_all_memory) {
+    run_test([](RemoteTest& t) -> Task<void> {
+        co_await t.start();
+        std::vector<block::Buffer> taken;
+        for (std::size_t size = 1 << 20; size >= 4096; size /= 2)
+            for (block::Account* account : {&t.receiving, &t.payloads})
+                while (block::Buffer buffer = account->try_allocate(size))
+                    taken.push_back(std::move(buffer));
+        EXPECT_FALSE(t.receiving.try_allocate(4096));
+        // Somebody is there for whatever comes free.
+        const auto take_one = [](block::Account& from) -> Task<void> {
+            (void)co_await from.allocate(1 << 20);
+        };
+        t.scope.spawn(take_one(t.payloads));
+        t.server.cut_connections();
+        co_await t.until([&] { return t.remote->status().reconnects == 2; });
+        co_await t.ready();
+    });
+}
+
+TEST_F(RemoteTest, many_kept_trims_are_replayed_in_order) {
+    run_test([](RemoteTest& t) -> Task<void> {
+        co_await t.start();
+        constexpr std::uint64_t kTrims = 3000;
+        for (std::uint64_t i = 0; i < kTrims; ++i)
+            EXPECT_TRUE((co_await t.execute(Op::trim, i * 7 % 2000, 1)).has_value());
+        co_await t.server.lose_power();
+        t.server.disk.seen.clear();
+        co_await t.restart();
+        EXPECT_EQ(t.remote->status().replayed, kTrims);
+    });
+}
+
 // Requests that wait for no link.
 
 TEST_F(RemoteTest, if_connected_fails_at_once_without_a_link) {
