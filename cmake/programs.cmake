@@ -55,7 +55,15 @@ if(have_main)
     set_target_properties(dst PROPERTIES ENABLE_EXPORTS ON DEFINE_SYMBOL "")
 endif()
 
-add_library(dst_sim STATIC ${sim_sources})
+# Scenarios are files to write and constants to run.
+file(GLOB scenarios CONFIGURE_DEPENDS sim/scenarios/*.toml)
+set(scenario_library ${CMAKE_BINARY_DIR}/scenario_library.cc)
+add_custom_command(OUTPUT ${scenario_library}
+    COMMAND ${CMAKE_COMMAND} -D OUTPUT=${scenario_library} -D FOLDER=${CMAKE_SOURCE_DIR}/sim/scenarios
+        -P ${CMAKE_SOURCE_DIR}/cmake/embed_scenarios.cmake
+    DEPENDS ${scenarios} ${CMAKE_SOURCE_DIR}/cmake/embed_scenarios.cmake)
+
+add_library(dst_sim STATIC ${sim_sources} ${scenario_library})
 target_include_directories(dst_sim PUBLIC ${CMAKE_SOURCE_DIR})
 target_link_libraries(dst_sim PUBLIC dst_core)
 target_precompile_headers(dst_sim REUSE_FROM dst_core)

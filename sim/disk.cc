@@ -75,7 +75,9 @@ void Disk::unlock(bool is_shared) {
     if (is_shared) return;
     has_writer_ = false;
     // The pages that could not be written are dropped: the file shows what the disk has.
-    if (lost_until_) medium_->give_up(*std::exchange(lost_until_, std::nullopt));
+    if (!lost_until_) return;
+    medium_->give_up(*std::exchange(lost_until_, std::nullopt));
+    tell();
 }
 
 void Disk::lose_power() {
@@ -83,6 +85,11 @@ void Disk::lose_power() {
     world_.trace(host_.name(), "{} loses up to {} changes", path_, medium_->unsynced());
     medium_->lose_unsynced();
     lost_until_.reset();
+    tell();
+}
+
+void Disk::tell() const {
+    if (watcher_) watcher_();
 }
 
 io::Duration Disk::time_for(const DiskRequest& request) {

@@ -7,6 +7,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -101,6 +102,8 @@ class Disk {
     /// Null if it is in use.
     [[nodiscard]] std::unique_ptr<DiskLock> try_lock(bool is_shared);
     void lose_power();
+    /// `watcher` is told when changes that were answered may have been undone.
+    void watch(std::function<void()> watcher) { watcher_ = std::move(watcher); }
 
   private:
     friend class DiskLock;
@@ -114,6 +117,7 @@ class Disk {
     void write_some(DiskRequest& request);
     void unlock(bool is_shared);
     void release_parked();
+    void tell() const;
     [[nodiscard]] std::unique_ptr<Medium> new_medium(SectorCount size);
 
     Host& host_;
@@ -128,6 +132,7 @@ class Disk {
     std::size_t users_ = 0;
     bool has_writer_ = false;
     std::optional<Medium::Epoch> lost_until_;  // a flush failed: the cache gave up so much
+    std::function<void()> watcher_;
     List<DiskRequest, ParkedTag> parked_;
 };
 

@@ -96,7 +96,10 @@ Process::Process(Host& host, std::string name, Main main)
       turn_event_(std::make_unique<TurnEvent>(*this)),
       timer_event_(std::make_unique<TimerEvent>(*this)) {}
 
-Process::~Process() { lose_power(); }
+Process::~Process() {
+    watcher_ = nullptr;
+    lose_power();
+}
 
 bool Process::is_serving() const {
     return life_ != nullptr && life_->is_serving && !life_->is_stopping;
@@ -150,6 +153,7 @@ void Process::stop() {
     if (life_ == nullptr || life_->is_stopping) return;
     world_.trace(name_, "is asked to stop");
     life_->is_stopping = true;
+    stopping_since_ = world_.now();
     const async::RunQueue::Enter enter(life_->queue);
     const World::Running running(world_, *this);
     in_turn_ = true;
@@ -168,12 +172,12 @@ void Process::kill() {
     CHECK(!in_turn_);
     if (life_ == nullptr) return;
     world_.trace(name_, "is killed");
-    end(true);
+    end(Ending::killed);
 }
 
 void Process::lose_power() {
     CHECK(!in_turn_);
-    if (life_ != nullptr) end(false);
+    if (life_ != nullptr) end(Ending::power_lost);
 }
 
 void Process::pause() {
@@ -187,6 +191,7 @@ void Process::resume() {
     if (!is_paused_) return;
     world_.trace(name_, "goes on");
     is_paused_ = false;
+    resumed_at_ = world_.now();
     wants_turn();
 }
 
@@ -236,7 +241,7 @@ void Process::begin_submitted() {
 /// Its program has ended by itself.
 void Process::finish() {
     if (life_->end == Life::End::gave_up) {
-        end(true);
+        end(Ending::gave_up);
         return;
     }
     world_.trace(name_, "has stopped");
@@ -253,16 +258,17 @@ void Process::finish() {
     life_.reset();
     turn_event_->cancel();
     timer_event_->forget();
+    tell(Ending::stopped);
 }
 
 /// Destroys everything wherever it stands: coroutines first, from the root, then the object.
-void Process::end(bool with_power) {
+void Process::end(Ending ending) {
+    const bool with_power = ending != Ending::power_lost;
     is_dying_ = true;
     while (DiskRequest* const request = life_->disk_requests.pop_front())
         request->interrupt(with_power);
     {
         const async::RunQueue::Enter enter(life_->queue);
-        life_->program->on_kill();
         life_->scope.reset();
         life_->program.reset();
     }
@@ -274,6 +280,11 @@ void Process::end(bool with_power) {
     timer_event_->forget();
     is_paused_ = false;
     is_dying_ = false;
+    tell(ending);
+}
+
+void Process::tell(Ending ending) const {
+    if (watcher_) watcher_(ending);
 }
 
 }  // namespace dst::sim

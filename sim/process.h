@@ -33,10 +33,10 @@ class Program {
     virtual async::Task<Outcome<>> start() = 0;
     /// An orderly end (SIGTERM): nothing of it runs any more when this returns. Suspends.
     virtual async::Task<void> stop() = 0;
-    /// The process is killed: its coroutines are about to be destroyed, then the object. For what
-    /// must be done before that can be; must not wake anybody.
-    virtual void on_kill() {}
 };
+
+/// How a life ends.
+enum class Ending : std::uint8_t { stopped, gave_up, killed, power_lost };
 
 class Process {
   public:
@@ -60,6 +60,9 @@ class Process {
     void pause();
     void resume();
 
+    /// `watcher` is told of every ending, when nothing is left of that life.
+    void watch(std::function<void(Ending)> watcher) { watcher_ = std::move(watcher); }
+
     /// Calls `function` as code of the process: what it spawns runs there. False, and nothing is
     /// called, if the program does not serve or is paused.
     bool call(const std::function<void(Program&)>& function);
@@ -70,6 +73,9 @@ class Process {
     /// It was asked to stop, and has not yet.
     [[nodiscard]] bool is_stopping() const;
     [[nodiscard]] bool is_paused() const { return is_paused_; }
+    /// When it was last asked to stop; when it last went on after a pause.
+    [[nodiscard]] io::TimePoint stopping_since() const { return stopping_since_; }
+    [[nodiscard]] io::TimePoint resumed_at() const { return resumed_at_; }
     /// Why its latest life ended by itself; empty if it did not.
     [[nodiscard]] const std::string& refusal() const { return refusal_; }
     /// Null if it does not run.
@@ -107,8 +113,9 @@ class Process {
     void turn();
     bool run_ready();
     void begin_submitted();
-    void end(bool with_power);
+    void end(Ending ending);
     void finish();
+    void tell(Ending ending) const;
     async::Task<void> run_program();
     async::Task<void> stop_program();
 
@@ -119,6 +126,9 @@ class Process {
     std::unique_ptr<Life> life_;
     std::unique_ptr<TurnEvent> turn_event_;
     std::unique_ptr<TimerEvent> timer_event_;
+    std::function<void(Ending)> watcher_;
+    io::TimePoint stopping_since_;
+    io::TimePoint resumed_at_;
     bool is_paused_ = false;
     bool is_dying_ = false;
     bool in_turn_ = false;

@@ -13,7 +13,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-ORDER = "base async io block nbd node algorithm storage export attach control cli".split()
+ORDER = "base async io block metadata nbd node algorithm storage export attach control cli".split()
 
 KERNEL = re.compile(
     r"liburing\.h|liburing/.*|linux/.*|asm/.*|netinet/.*|net/.*|arpa/.*|netdb\.h|poll\.h"

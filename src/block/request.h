@@ -91,6 +91,9 @@ struct Request {
     /// `node_lost` rather than waiting for a link: at once where there is none, and as soon as it
     /// is lost before the answer. For who can ask somebody else.
     bool if_connected = false;
+    /// Waits for as long as it takes, whatever a node's `hold` says. For what nobody has asked for
+    /// who could be told.
+    bool is_patient = false;
     /// Never empty, within the device; not used by flush.
     SectorRange range{};
     /// read: where to; write: where from. Of `range`'s length, 4 KiB-aligned at its buffer's front.

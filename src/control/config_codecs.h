@@ -1,7 +1,7 @@
 // How one kind of setting is read from a Value and written back to one.
 //
 // A codec is a type with `read(const Value&) -> expected<T, Complaint>` and `write(const T&) ->
-// Value`; a field (config_fields.cc) is a key, a member, and a codec.
+// Value`; a field is a key, a member, and a codec (config_fields.cc lists those of each spec).
 #pragma once
 
 #include <fmt/format.h>
@@ -187,5 +187,32 @@ struct Maybe {
         return Codec::write(*value);
     }
 };
+
+template <auto>
+struct MemberOf;
+template <typename Spec, typename T, T Spec::* member>
+struct MemberOf<member> {
+    using Owner = Spec;
+};
+
+enum class Need : bool { optional, required };
+
+/// The field of one member: read by its codec, written unless it has its default.
+template <auto member, typename Codec, typename Spec = typename MemberOf<member>::Owner>
+constexpr Field<Spec> field(std::string_view key, Need need = Need::optional) {
+    return {key,
+            [](Spec& into, const Value& value) -> Judged {
+                auto read = Codec::read(value);
+                if (!read) return std::unexpected(std::move(read).error());
+                into.*member = *std::move(read);
+                return {};
+            },
+            [](const Spec& from) -> std::optional<Value> {
+                static const Spec kDefaults;
+                if (from.*member == kDefaults.*member) return std::nullopt;
+                return Codec::write(from.*member);
+            },
+            need == Need::required};
+}
 
 }  // namespace dst::control::codec

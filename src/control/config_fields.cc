@@ -9,33 +9,6 @@ namespace {
 
 using namespace codec;
 
-template <auto>
-struct MemberOf;
-template <typename Spec, typename T, T Spec::* member>
-struct MemberOf<member> {
-    using Owner = Spec;
-};
-
-enum class Need : bool { optional, required };
-
-/// The field of one member: read by its codec, written unless it has its default.
-template <auto member, typename Codec, typename Spec = typename MemberOf<member>::Owner>
-constexpr Field<Spec> field(std::string_view key, Need need = Need::optional) {
-    return {key,
-            [](Spec& into, const Value& value) -> Judged {
-                auto read = Codec::read(value);
-                if (!read) return std::unexpected(std::move(read).error());
-                into.*member = *std::move(read);
-                return {};
-            },
-            [](const Spec& from) -> std::optional<Value> {
-                static const Spec kDefaults;
-                if (from.*member == kDefaults.*member) return std::nullopt;
-                return Codec::write(from.*member);
-            },
-            need == Need::required};
-}
-
 using SpinCount = Count<0, 10'000>;
 
 constexpr std::array kDaemonFields = {

@@ -34,6 +34,9 @@ class Daemon final : public Operations {
 
     static constexpr std::chrono::seconds kStopMax{8};
 
+    /// What runs: for whoever serves its devices in another way than over the network.
+    [[nodiscard]] Engine& engine() { return engine_; }
+
     async::Task<Outcome<Status>> status() override;
     async::Task<Outcome<>> storage_create(StorageSpec spec, bool start) override;
     async::Task<Outcome<>> storage_start(std::string name) override;

@@ -107,7 +107,7 @@ Outcome<> Engine::add_storage(const StorageSpec& spec, ByteCount replay_window) 
         TRY(auto member, member_of(node));
         settings.members.push_back(std::move(member));
     }
-    auto made = std::make_unique<storage::Storage>(around_, std::move(settings));
+    auto made = storage::make_storage(around_, std::move(settings));
     if (!spec.stopped) TRY_VOID(made->start());
     storages_.emplace(spec.name, std::move(made));
     return {};

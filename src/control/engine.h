@@ -84,8 +84,8 @@ class Engine {
     storage::Surroundings around_;
     std::map<std::string, Shown> shown_;
     std::map<std::string, std::unique_ptr<storage::Storage>> storages_;
-    exporter::Exporter exporter_;
-    async::Scope leaving_;  // last: its tasks use all of the above
+    async::Scope leaving_;         // has the devices of exports that were removed
+    exporter::Exporter exporter_;  // last: its sessions use all of the above
 };
 
 }  // namespace dst::control

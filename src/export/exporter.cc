@@ -84,19 +84,37 @@ async::Task<void> Exporter::accept_all(io::Listener& listener) {
     }
 }
 
+/// A connection's place among the sessions, and in the exports that it has entered: given up when
+/// its coroutine ends, or is destroyed in the middle of its work.
+class Exporter::Place {
+  public:
+    Place(Exporter& exporter, nbd::ServerSession& session)
+        : exporter_(exporter), session_(session) {
+        exporter_.sessions_.push_back(&session_);
+    }
+    ~Place() {
+        std::erase(exporter_.sessions_, &session_);
+        // Only now all of its requests are done, so only now a newer session may be answered.
+        for (const auto& [name, shown] : exporter_.exports_) shown->leave(session_);
+        for (Export* const shown : exporter_.leaving_) shown->leave(session_);
+        exporter_.session_ended_.wake_all();
+    }
+    Place(const Place&) = delete;
+    Place& operator=(const Place&) = delete;
+
+  private:
+    Exporter& exporter_;
+    nbd::ServerSession& session_;
+};
+
 async::Task<void> Exporter::serve(std::unique_ptr<io::Stream> stream) {
     const std::string peer = io::to_string(stream->peer());
     nbd::ServerSession session(world_, std::move(stream), *this, connections_);
-    sessions_.push_back(&session);
+    const Place place(*this, session);
     co_await session.run();
-    std::erase(sessions_, &session);
-    // Only now all of its requests are done, so only now a newer session may be answered.
-    for (const auto& [name, shown] : exports_) shown->leave(session);
-    for (Export* const shown : leaving_) shown->leave(session);
     log::debug("{}: {} requests to {}: {}", peer, session.requests(),
                session.export_name().empty() ? "nothing" : session.export_name(),
                session.end_reason());
-    session_ended_.wake_all();
 }
 
 Outcome<> Exporter::add(std::unique_ptr<Export> added) {

@@ -51,6 +51,7 @@ class Exporter final : private nbd::ExportSource {
     async::Task<bool> drained(io::TimePoint deadline);
 
   private:
+    class Place;
     async::Task<void> accept_all(io::Listener& listener);
     async::Task<void> serve(std::unique_ptr<io::Stream> stream);
     std::vector<nbd::ExportListing> list(const io::Address& peer) override;

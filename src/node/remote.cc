@@ -145,6 +145,7 @@ ByteCount Remote::forget_history(Error why) {
     flush_error_.reset();
     replay_wanted_ = false;
     peer_instance_ = 0;
+    has_settled_peer_ = false;
     answered_ping_sent_at_.reset();
     ping_->counts = false;
     window_room_.wake_all();

@@ -3,9 +3,10 @@
 //
 // Requests wait while there is no connection, and those that were sent and not answered are sent
 // again. Every change stays here, its buffer too, until a flush made it durable on the peer; when
-// the peer comes back as another instance (it crashed, or may have), the changes that were answered
-// are replayed in order before anything else goes out. So while this process lives, a crash of the
-// peer loses nothing and fails nothing.
+// the peer comes back as another instance (it crashed, or may have), what was answered is written
+// again before anything else goes out. So while this process lives, a crash of the peer loses
+// nothing and fails nothing. What an earlier life left in the peer's cache is made durable first of
+// all, because from then on it is seen.
 #pragma once
 
 #include <cstdint>
@@ -23,7 +24,6 @@
 #include "nbd/client_connection.h"
 #include "node/gate.h"
 #include "node/link_state.h"
-#include "node/ranges_in_flight.h"
 
 namespace dst::node {
 
@@ -167,7 +167,7 @@ class Remote final : public block::Device, public block::Reclaimable {
     class OpenVisit;
     struct WindowTag {};
 
-    // remote_requests.cc: requests and the replay window
+    // remote_requests.cc: requests
     async::Task<Result<>> execute_long(block::Request& request, SectorCount most);
     async::Task<Result<>> execute_part(block::Request& request);
     async::Task<Result<>> describe_all(block::Request& request);
@@ -177,26 +177,30 @@ class Remote final : public block::Device, public block::Reclaimable {
     async::Task<Result<>> flush(std::uint64_t history, bool if_connected);
     async::Task<Result<>> flush_now(std::uint64_t history, bool if_connected);
     async::Task<Result<>> ask(const block::Request& request);
-    async::Task<Result<>> room_in_window(std::uint64_t bytes, bool if_connected);
-    async::Task<void> flush_by_itself();
     void submit(Pending& call);
     void answered(Pending& call, Result<> answer);
-    void keep(Change& change);
-    void forget_until(std::uint64_t sequence);
-    void leave_window(Change& change);
-    void recycle(Change& change);
-    Change& new_change();
     ByteCount forget_history(Error why);
     void fail_waiting(Error why);
     void arm_hold();
     void hold_is_over();
-    void settle();
-    [[nodiscard]] const Change* unwritable_in(SectorRange range);
     [[nodiscard]] bool has_flag(std::uint16_t flag) const { return (server_flags_ & flag) != 0; }
 
     // remote_own.cc: our own commands
     async::Task<Result<>> ask_own(OwnCall& call);
     async::Task<nbd::Ruling> ask_ruling(nbd::OwnCommand command);
+
+    // remote_window.cc: what is kept until it is durable
+    async::Task<Result<>> room_in_window(std::uint64_t bytes, bool if_connected);
+    Change& new_change();
+    void leave_window(Change& change);
+    void recycle(Change& change);
+    void keep(Change& change);
+    void forget_until(std::uint64_t sequence);
+    async::Task<void> flush_by_itself();
+    void settle();
+    void cut_window();
+    void split_off(Change& change, SectorRange range);
+    [[nodiscard]] const Change* unwritable_in(SectorRange range);
 
     // remote_link.cc: the connection
     async::Task<void> keep_connected();
@@ -207,6 +211,7 @@ class Remote final : public block::Device, public block::Reclaimable {
     void send_ping();
     async::Task<bool> pass_gate(bool same_instance);
     void fence(std::string why);
+    async::Task<bool> settle_peer();
     async::Task<bool> replay();
     void replayed(Change& change, Result<> answer);
     void become_ready();
@@ -255,6 +260,7 @@ class Remote final : public block::Device, public block::Reclaimable {
     bool checksums_ = false;
     bool silent_ = false;
     bool hopeless_ = false;
+    bool has_settled_peer_ = false;
 
     // Requests that wait for the link, in order.
     List<nbd::Call, nbd::CallTag> waiting_;
@@ -274,7 +280,7 @@ class Remote final : public block::Device, public block::Reclaimable {
     std::uint64_t covered_ = 0;  // changes answered up to here are durable
     std::optional<Error> flush_error_;
     bool replay_wanted_ = false;  // whatever instance comes next
-    RangesInFlight replaying_;
+    std::size_t replays_in_flight_ = 0;
     std::uint64_t replayed_ = 0;
     async::WaitQueue replay_progress_;
 

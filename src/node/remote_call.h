@@ -7,13 +7,16 @@
 
 namespace dst::node {
 
+inline constexpr Error kNoLink{ErrorCode::node_lost, "there is no connection"};
+
 /// A call that a request of this node waits for.
 struct Remote::Pending : nbd::Call {
     explicit Pending(Remote& remote) : owner(remote) {}
 
     Remote& owner;
     io::TimePoint since;
-    bool held_out = false;  // failed because nothing could answer for too long
+    bool held_out = false;              // failed because nothing could answer for too long
+    bool ends_with_connection = false;  // is not sent again on another one
     bool is_done = false;
     Result<> result;
     async::WaitQueue done;

@@ -21,6 +21,7 @@ constexpr io::Duration kHandshakeMax = 40s;
 /// reads nothing meanwhile.
 constexpr io::Duration kTcpSilenceMax = 20s;
 constexpr Error kLinkLost{ErrorCode::node_lost, "the connection was lost"};
+constexpr std::size_t kReplaysInFlightMax = 64;
 constexpr unsigned kReplayTries = 3;
 
 }  // namespace
@@ -195,6 +196,8 @@ async::Task<std::string> Remote::serve_connection() {
     running.spawn(run_connection(ended));
     running.spawn(watch());
     bool goes_on = co_await pass_gate(same_instance);
+    const bool has_cache = has_flag(nbd::kFlagSendFlush) && !geometry_.read_only;
+    if (goes_on && has_cache && !has_settled_peer_) goes_on = co_await settle_peer();
     if (goes_on) {
         become(LinkEvent::accepted, "replaying what may be lost");
         if ((!same_instance || replay_wanted_) && !window_.empty()) goes_on = co_await replay();
@@ -268,11 +271,15 @@ void Remote::take_back_calls() {
             continue;
         }
         auto& pending = static_cast<Pending&>(*call);
+        if (pending.ends_with_connection) {
+            pending.finish(fail(ErrorCode::node_lost, "connection lost"));
+            continue;
+        }
         if (block::is_change(call->request.op) && static_cast<Change&>(pending).is_replay) {
             // Still in the window, at its place.
             auto& change = static_cast<Change&>(pending);
             change.is_replay = false;
-            replaying_.leave(change.request.range);
+            --replays_in_flight_;
             if (dropping_) leave_window(change);
             continue;
         }
@@ -292,21 +299,36 @@ void Remote::take_back_calls() {
         arm_hold();
 }
 
-/// Writes again, in order, what was answered and is not durable. False if the connection ended.
+/// What an earlier life of this head left in the peer's cache is seen from now on, and nobody keeps
+/// it: made durable before anything is answered, it can't be lost later. False if the connection
+/// ended.
+async::Task<bool> Remote::settle_peer() {
+    FlushCall call(*this);
+    call.request.op = block::Op::flush;
+    call.ends_with_connection = true;
+    connection_->submit(call);
+    const Result<> done = co_await call.wait();
+    if (connection_->ended() || stopping_) co_return false;
+    if (!done) connection_->shutdown("what was there before can't be made durable: a flush failed");
+    has_settled_peer_ = done.has_value();
+    co_return has_settled_peer_;
+}
+
+/// Writes again what was answered and is not durable. False if the connection ended.
 async::Task<bool> Remote::replay() {
+    cut_window();
     std::size_t count = 0;
     for (Change* at = window_.front(); at != nullptr; at = window_.next(*at)) {
-        // Once the connection has ended the change may be somebody else's.
-        while (!connection_->ended() && !replaying_.admits(at->request.range))
+        while (replays_in_flight_ >= kReplaysInFlightMax && !connection_->ended())
             co_await replay_progress_.wait();
         if (connection_->ended() || stopping_) co_return false;
         at->is_replay = true;
         at->failed_replays = 0;
-        replaying_.enter(at->request.range);
+        ++replays_in_flight_;
         ++count;
         connection_->submit(*at);
     }
-    while (!replaying_.empty() && !connection_->ended()) co_await replay_progress_.wait();
+    while (replays_in_flight_ > 0 && !connection_->ended()) co_await replay_progress_.wait();
     if (connection_->ended() || stopping_) co_return false;
     replayed_ += count;
     log::info("{}: replayed {} changes that were not durable yet", name_, count);
@@ -319,7 +341,7 @@ void Remote::replayed(Change& change, Result<> answer) {
         return;
     }
     change.is_replay = false;
-    replaying_.leave(change.request.range);
+    --replays_in_flight_;
     if (change.is_unwritable) --unwritable_;
     change.is_unwritable = !answer;
     if (!answer) {

@@ -8,7 +8,6 @@ namespace dst::node {
 
 namespace {
 
-constexpr Error kNoLink{ErrorCode::node_lost, "there is no connection"};
 
 }  // namespace
 

@@ -1,6 +1,5 @@
-// Remote: requests and the replay window.
+// Remote: requests, from their call to their answer.
 #include <algorithm>
-#include <cstring>
 
 #include "base/check.h"
 #include "base/log.h"
@@ -18,10 +17,6 @@ constexpr std::uint64_t kChangeOverheadBytes = 512;
 /// The longest range of one command, in sectors: below 2^32 bytes, and a multiple of any block.
 constexpr SectorCount kRangeMax{(1ULL << 30) >> kSectorShift};
 
-constexpr Error kNoLink{ErrorCode::node_lost, "there is no connection"};
-
-/// What lies in the window is flushed so long after it came there, if nobody does.
-constexpr std::chrono::seconds kSettleAfter{5};
 
 /// Written where a peer can't zero by itself. Never written to.
 alignas(4096) constinit std::byte zeroes[block::kPayloadMaxBytes]{};
@@ -131,64 +126,6 @@ async::Task<Result<>> Remote::execute_change(const Request& request) {
     co_return done;
 }
 
-/// Waits until the window has room for `bytes` more. The node flushes by itself when it is half
-/// full, so in a steady stream of writes nobody waits here.
-async::Task<Result<>> Remote::room_in_window(std::uint64_t bytes, bool if_connected) {
-    const std::uint64_t most = settings_.replay_window.value();
-    const std::uint64_t history = history_;
-    const io::TimePoint asked = world_.clock.now();
-    while (window_bytes_ + bytes > most && window_bytes_ > 0) {
-        if (stopping_) co_return fail(ErrorCode::cancelled, "the node is stopped");
-        if (if_connected && !is_ready()) co_return std::unexpected(kNoLink);
-        if (flush_error_) co_return std::unexpected(*flush_error_);
-        reclaim();  // may make room on the spot
-        if (window_bytes_ + bytes <= most || window_bytes_ == 0) break;
-        const bool held_out = settings_.hold && world_.clock.now() >= asked + *settings_.hold;
-        if (held_out && link_ != LinkState::ready)
-            co_return fail(ErrorCode::io_error, "held for too long");
-        if (!settings_.hold || held_out) {
-            co_await window_room_.wait();
-        } else {
-            co_await io::wait_until(world_.clock, window_room_, asked + *settings_.hold);
-        }
-        if (history != history_) co_return std::unexpected(history_ended_);
-    }
-    if (stopping_) co_return fail(ErrorCode::cancelled, "the node is stopped");
-    window_bytes_ += bytes;
-    if (window_bytes_ > most / 2) reclaim();
-    co_return Result<>{};
-}
-
-Remote::Change& Remote::new_change() {
-    if (free_changes_.empty()) {
-        changes_.push_back(std::make_unique<Change>(*this));
-        free_changes_.reserve(changes_.size());
-        return *changes_.back();
-    }
-    Change& change = *free_changes_.back();
-    free_changes_.pop_back();
-    return change;
-}
-
-/// The change is durable, or failed, or is dropped: it costs nothing any more.
-void Remote::leave_window(Change& change) {
-    CHECK(!change.is_submitted());
-    static_cast<ListHook<WindowTag>&>(change).unlink();
-    window_bytes_ -= change.cost;
-    if (change.is_unwritable) --unwritable_;
-    change.is_unwritable = false;
-    change.buffer = {};
-    window_room_.wake_all();
-    if (!change.is_awaited) recycle(change);
-}
-
-void Remote::recycle(Change& change) {
-    change.request = {};
-    change.is_done = change.is_replay = false;
-    change.failed_replays = 0;
-    free_changes_.push_back(&change);
-}
-
 /// Sends, or queues until there is a link. Ends by `answered`, or by hold.
 void Remote::submit(Pending& call) {
     call.since = world_.clock.now();
@@ -221,33 +158,6 @@ void Remote::answered(Pending& call, Result<> answer) {
     }
     if (change != nullptr && answer) keep(*change);
     call.finish(answer);
-}
-
-/// The peer has it, and may lose it again until a flush.
-void Remote::keep(Change& change) {
-    change.sequence = ++answer_sequence_;
-    change.request.fast_zero = false;  // written again it may be slow
-    if (unwritable_ > 0) {
-        // Written over as a whole, what could not be written again is not missed any more.
-        for (Change* at = window_.front(); at != nullptr;) {
-            Change* const next = window_.next(*at);
-            if (at->is_unwritable && change.request.range.contains(at->request.range))
-                leave_window(*at);
-            at = next;
-        }
-    }
-    window_.push_back(change);
-    if (!settle_timer_->is_armed())
-        settle_timer_->arm(world_.clock, world_.clock.now() + kSettleAfter);
-    const bool is_half_full = window_bytes_ > settings_.replay_window.value() / 2;
-    if (is_half_full || !window_room_.empty() || pool_.has_waiters()) reclaim();
-}
-
-void Remote::forget_until(std::uint64_t sequence) {
-    while (Change* const first = window_.front()) {
-        if (first->sequence > sequence) break;
-        leave_window(*first);
-    }
 }
 
 /// One at a time: of two in flight, the one that succeeds would hide the one that failed. Who
@@ -304,41 +214,13 @@ async::Task<Result<>> Remote::flush_now(std::uint64_t history, bool if_connected
     co_return std::unexpected(error);
 }
 
-void Remote::reclaim() {
-    if (window_.empty() || flushing_by_itself_ || link_ != LinkState::ready || stopping_) return;
-    flushing_by_itself_ = true;
-    scope_.spawn(flush_by_itself());
-}
-
-async::Task<void> Remote::flush_by_itself() {
-    const std::uint64_t history = history_;
-    const Result<> done = co_await flush(history, false);
-    flushing_by_itself_ = false;
-    if (!done && done.error().code != ErrorCode::cancelled && history == history_)
-        log::warning("{}: flushing failed ({}): changes are kept and written again", name_,
-                     to_string(done.error().code));
-    window_room_.wake_all();
-}
-
-/// What lies in the window becomes durable some time, even if nobody flushes.
-void Remote::settle() {
-    reclaim();
-    if (!window_.empty() && !stopping_)
-        settle_timer_->arm(world_.clock, world_.clock.now() + kSettleAfter);
-}
-
-const Remote::Change* Remote::unwritable_in(SectorRange range) {
-    for (Change* at = window_.front(); at != nullptr; at = window_.next(*at))
-        if (at->is_unwritable && at->request.range.overlaps(range)) return at;
-    return nullptr;
-}
-
 void Remote::arm_hold() {
     if (!settings_.hold || waiting_.empty() || hold_timer_->is_armed()) return;
     io::TimePoint first = io::TimePoint::max();
     for (nbd::Call* at = waiting_.front(); at != nullptr; at = waiting_.next(*at))
-        first = std::min(first, static_cast<Pending*>(at)->since + *settings_.hold);
-    hold_timer_->arm(world_.clock, first);
+        if (!at->request.is_patient)
+            first = std::min(first, static_cast<Pending*>(at)->since + *settings_.hold);
+    if (first != io::TimePoint::max()) hold_timer_->arm(world_.clock, first);
 }
 
 /// Nothing could answer for as long as the administrator wants anybody to wait.
@@ -348,7 +230,7 @@ void Remote::hold_is_over() {
     for (nbd::Call* at = waiting_.front(); at != nullptr;) {
         nbd::Call* const next = waiting_.next(*at);
         auto& call = static_cast<Pending&>(*at);
-        if (call.since + *settings_.hold <= now) {
+        if (!call.request.is_patient && call.since + *settings_.hold <= now) {
             static_cast<ListHook<nbd::CallTag>&>(call).unlink();
             --waiting_count_;
             ++failed;

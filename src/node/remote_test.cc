@@ -325,6 +325,9 @@ class RemoteTest : public testing::Test {
         co_await server.start();
         make(settings);
         co_await ready();
+        // But for the flush that every node begins with.
+        server.disk.seen.clear();
+        server.disk.arrived = 0;
     }
     /// Waits until `holds()`, for a limited time.
     template <typename Condition>
@@ -415,7 +418,7 @@ class RemoteTest : public testing::Test {
     async::Scope scope;
 };
 
-TEST_F(RemoteTest, overlapping_changes_are_replayed_in_the_order_in_which_they_were_answered) {
+TEST_F(RemoteTest, of_overlapping_changes_a_replay_leaves_those_that_were_answered_last) {
     run_test([](RemoteTest& t) -> Task<void> {
         const unsigned seed = std::random_device{}();
         SCOPED_TRACE(testing::Message() << "seed " << seed);
@@ -438,12 +441,72 @@ TEST_F(RemoteTest, overlapping_changes_are_replayed_in_the_order_in_which_they_w
             co_await t.server.lose_power();
             std::ranges::fill(t.server.disk.current, '?');
             co_await t.restart();
-            EXPECT_EQ(t.remote->status().replayed, changes);
+            EXPECT_LE(t.remote->status().replayed, changes);
             for (std::size_t sector = 0; sector < 60; ++sector)
                 EXPECT_EQ(t.server.disk.current[sector], model[sector]) << "sector " << sector;
             EXPECT_TRUE((co_await t.execute(Op::flush)).has_value());
             EXPECT_EQ(t.window(), 0U);
         }
+    });
+}
+
+/// Found by the simulator: the old write was replayed first, and for a moment what the one with FUA
+/// had made durable was undone. A head that died in that moment had lost it.
+TEST_F(RemoteTest, a_replay_never_undoes_what_is_durable) {
+    run_test([](RemoteTest& t) -> Task<void> {
+        co_await t.start();
+        EXPECT_TRUE((co_await t.write(0, 16, 'a')).has_value());
+        EXPECT_TRUE((co_await t.execute(Op::write, 4, 4, 'b', true)).has_value());
+        EXPECT_TRUE((co_await t.write(6, 4, 'c')).has_value());
+        co_await t.server.lose_power();
+        t.server.disk.seen.clear();
+        co_await t.restart();
+        std::string seen;
+        for (const FarDisk::Seen& one : t.server.disk.seen)
+            seen += std::to_string(one.first) + "+" + std::to_string(one.count) + " ";
+        EXPECT_EQ(seen, "0+4 10+6 4+2 6+4 ");
+        EXPECT_TRUE((co_await t.execute(Op::read, 0, 16)).has_value());
+        EXPECT_EQ(t.last_read, "aaaabbccccaaaaaa");
+        // What was cut costs nothing once it is durable, in however many pieces.
+        EXPECT_TRUE((co_await t.execute(Op::flush)).has_value());
+        EXPECT_EQ(t.window(), 0U);
+    });
+}
+
+/// Found by the simulator: what a head had written before it crashed was read by its next life, and
+/// lost afterwards with the exporter's power, although that life had never crashed.
+TEST_F(RemoteTest, what_was_there_before_is_made_durable_before_anything_is_answered) {
+    run_test([](RemoteTest& t) -> Task<void> {
+        co_await t.server.start();
+        t.server.disk.current[3] = 'e';
+        t.server.disk.held.insert(Op::flush);
+        t.make();
+        Asked& read = t.begin(t.execute(Op::read, 0, 8));
+        co_await t.until([&] { return t.server.disk.count(Op::flush) == 1; });
+        co_await io::sleep_for(t.world.clock, 50ms);
+        EXPECT_FALSE(read.answer.has_value());
+        t.server.disk.release();
+        co_await t.until([&] { return read.answer.has_value(); });
+        EXPECT_EQ(t.server.disk.durable[3], 'e');
+        co_await t.server.lose_power();
+        co_await t.restart();
+        EXPECT_EQ(t.server.disk.count(Op::flush), 1U) << "once in a life";
+    });
+}
+
+TEST_F(RemoteTest, a_node_waits_for_a_peer_that_cannot_make_durable_what_was_there_before) {
+    run_test([](RemoteTest& t) -> Task<void> {
+        co_await t.server.start();
+        t.server.disk.failing.insert(Op::flush);
+        t.make();
+        Asked& read = t.begin(t.execute(Op::read, 0, 8));
+        co_await t.until([&] { return t.server.disk.count(Op::flush) == 2; });
+        EXPECT_FALSE(read.answer.has_value());
+        EXPECT_EQ(t.remote->status().reason,
+                  "what was there before can't be made durable: a flush failed");
+        t.server.disk.failing.clear();
+        co_await t.until([&] { return read.answer.has_value(); });
+        EXPECT_TRUE(read.answer->has_value());
     });
 }
 
@@ -891,7 +954,8 @@ TEST_F(RemoteTest, a_drop_amid_a_replay_ends_it) {
         t.server.disk.arrived = 0;
         co_await t.server.start();
         co_await t.until([&] { return t.server.disk.arrived > 0; });
-        EXPECT_EQ(t.remote->drop().value(), 100 * (8 * kSectorBytes + kOverhead));
+        // Each sector once: the replay has cut out what was written over.
+        EXPECT_EQ(t.remote->drop().value(), 10 * (8 * kSectorBytes + kOverhead));
         t.server.disk.release();
         co_await t.ready();
         EXPECT_EQ(t.window(), 0U);

@@ -1,13 +1,42 @@
-// A storage's node with all that belongs to it: private to storage/.
+// Member: a node's device with all that belongs to it: opening it, trying again, closing it.
 #pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
 
 #include "storage/storage.h"
 
 namespace dst::storage {
 
-class Storage::Member final : private node::Observer {
+/// How a remote one is watched.
+struct Watching {
+    node::Gate* gate = nullptr;  // outlives the member
+    std::optional<io::Duration> ping_each{};
+    io::Duration silence_max = std::chrono::seconds(3);
+};
+
+class Member final : private node::Observer {
   public:
-    Member(Storage& storage, MemberSpec spec, node::Cookie cookie);
+    /// Who has members. Called between coroutines; must not suspend or destroy the member.
+    class Owner {
+      public:
+        /// Whether it is there, is connected, or why not, may have changed.
+        virtual void member_changed(Member& member) = 0;
+        /// Its link is there, maybe to a device of another geometry; or is lost.
+        virtual void member_ready(Member& member) = 0;
+        virtual void member_lost(Member& member) = 0;
+
+      protected:
+        ~Owner() = default;
+    };
+
+    /// `key` tells a remote node from others of this head. `settings` say what all nodes of the
+    /// storage have in common. All references outlive the member.
+    Member(Surroundings& around, const Settings& settings, MemberSpec spec, std::uint64_t key,
+           Owner& owner, Watching watching = {});
+    ~Member();
 
     /// Opens the device, or begins to connect to it; tries again until it is there or `give_up()`.
     /// Suspends until there is a device with a size.
@@ -31,26 +60,32 @@ class Storage::Member final : private node::Observer {
     }
     [[nodiscard]] bool is_connected() const;
     [[nodiscard]] std::size_t requests_waiting() const;
+    /// Null before there is one.
     [[nodiscard]] block::Device* device() const;
+    /// Null if it is local.
+    [[nodiscard]] node::Remote* remote() const { return remote_.get(); }
+    /// How much of the device the storage may use.
+    [[nodiscard]] SectorCount size() const;
     [[nodiscard]] std::string reason() const;
-    [[nodiscard]] NodeStatus status() const;
+    [[nodiscard]] io::WallTime since() const;
+    /// Words of the tree's `flags` that speak of the device.
+    [[nodiscard]] std::vector<std::string> flags() const;
     [[nodiscard]] const MemberSpec& spec() const { return spec_; }
-    [[nodiscard]] node::Node* node() { return node_.get(); }
-    node::Node& make_node();
-    void drop_node() { node_.reset(); }
 
   private:
     async::Task<void> open_file(const FilePlace& place);
     async::Task<void> wait_for_storage(Storage& below);
     void node_ready() override;
     void node_lost() override;
-    void node_refused() override { storage_.changes_.wake_all(); }
-    void node_fenced() override { storage_.changes_.wake_all(); }
-    [[nodiscard]] std::vector<std::string> flags() const;
+    void node_refused() override { owner_.member_changed(*this); }
+    void node_fenced() override { owner_.member_changed(*this); }
 
-    Storage& storage_;
+    Surroundings& around_;
+    const Settings& settings_;
     MemberSpec spec_;
-    node::Cookie cookie_;
+    const std::uint64_t key_;
+    Owner& owner_;
+    const Watching watching_;
     std::string reason_ = "not opened yet";
     io::WallTime since_;
     bool hopeless_ = false;
@@ -59,7 +94,6 @@ class Storage::Member final : private node::Observer {
     std::unique_ptr<block::Device> local_;
     std::unique_ptr<node::Remote> remote_;
     Storage* below_ = nullptr;
-    std::unique_ptr<node::Node> node_;
 };
 
 }  // namespace dst::storage

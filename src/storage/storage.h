@@ -1,9 +1,8 @@
 // Storage: a device made of nodes by an algorithm.
 //
-// It opens its nodes, waits until all of them are there, lets the algorithm place them in their
-// order, and is a device from then on: it orders overlapping requests (design §4) and hands each
-// to the algorithm. Nodes that come and go afterwards are the nodes' own affair, and the
-// algorithm's.
+// From when it is formed it is a device: it orders overlapping requests (design §4) and hands each
+// on. How it is formed, and what its nodes may do to it, is for the kinds of storages to say:
+// plain.h, whose nodes hold data alone, and mirrored.h.
 #pragma once
 
 #include <cstdint>
@@ -14,6 +13,7 @@
 #include <vector>
 
 #include "algorithm/algorithm.h"
+#include "algorithm/mirror/mirror.h"
 #include "algorithm/registry.h"
 #include "async/range_lock.h"
 #include "async/scope.h"
@@ -49,6 +49,16 @@ struct MemberSpec {
     std::string type;
 };
 
+/// Of a mirror.
+struct MirrorSettings {
+    mirror::Init init = mirror::Init::zero;
+    mirror::Settings timing{};  // its name is the storage's
+    std::chrono::milliseconds takeover{10'000};
+    /// None: majority with three or more votes.
+    std::optional<metadata::Quorum> quorum{};
+    std::vector<MemberSpec> witnesses{};
+};
+
 struct Settings {
     std::string name;
     std::string algorithm;
@@ -56,6 +66,7 @@ struct Settings {
     std::vector<MemberSpec> members;
     ByteCount replay_window{64 << 20};
     std::optional<io::Duration> hold;
+    MirrorSettings mirror{};
 };
 
 enum class State : std::uint8_t { running, degraded, holding, waiting, fenced, stopped };
@@ -95,71 +106,75 @@ struct Surroundings {
     bool ending = false;
 };
 
-class Storage final : public block::Device {
+class Storage : public block::Device {
   public:
     Storage(Surroundings& around, Settings settings);
     ~Storage() override;
 
-    /// Makes the algorithm and begins to open the nodes, trying again what can't be had. Refuses an
-    /// unknown algorithm or bad options; nothing has begun then.
-    Outcome<> start();
-    /// Waits until all nodes are there and placed. Refuses, with the text of the first node that
-    /// is in the way, at `deadline` or as soon as waiting can't help. Suspends.
+    /// Begins to open the nodes, trying again what can't be had. Refuses an unknown algorithm or
+    /// bad options; nothing has begun then.
+    virtual Outcome<> start() = 0;
+    /// Waits until it is a device. Refuses, with the text of what is in the way, at `deadline` or
+    /// as soon as waiting can't help. Suspends.
     async::Task<Outcome<>> formed(io::TimePoint deadline);
     /// Stops: flushes what can be until `deadline`; requests that wait fail. Nobody may send any
     /// more. It is stopped in any case; the text says what acknowledged changes were lost in doing
     /// so. Suspends. `start` may follow.
-    async::Task<Outcome<>> stop(io::TimePoint deadline);
+    virtual async::Task<Outcome<>> stop(io::TimePoint deadline) = 0;
     /// A stop under way gives up what it still waits for.
-    void hurry();
+    virtual void hurry() = 0;
     /// Requests that wait for a peer fail; a stop follows.
-    void abandon();
-    [[nodiscard]] bool is_all_connected() const;
-    [[nodiscard]] std::size_t requests_waiting() const;
-    /// Opens one more node and places it; requests go on meanwhile. On refusal nothing has changed.
-    /// Suspends.
-    async::Task<Outcome<>> add_node(MemberSpec spec, io::TimePoint deadline);
+    virtual void abandon() = 0;
+    [[nodiscard]] virtual bool is_all_connected() const = 0;
+    [[nodiscard]] virtual std::size_t requests_waiting() const = 0;
+    /// Opens one more node and takes it in; requests go on meanwhile. On refusal nothing has
+    /// changed. Suspends.
+    virtual async::Task<Outcome<>> add_node(MemberSpec spec, io::TimePoint deadline) = 0;
 
     [[nodiscard]] const std::string& name() const { return settings_.name; }
     [[nodiscard]] const Settings& settings() const { return settings_; }
     [[nodiscard]] bool is_formed() const { return is_formed_; }
-    [[nodiscard]] bool is_started() const { return algorithm_ != nullptr; }
+    [[nodiscard]] virtual bool is_started() const = 0;
     /// Woken whenever `is_formed` may have changed.
     [[nodiscard]] async::WaitQueue& changes() { return changes_; }
-    [[nodiscard]] StorageStatus status() const;
+    [[nodiscard]] virtual StorageStatus status() const = 0;
     /// Why it can't be used, for whoever asks for it; empty if it can.
-    [[nodiscard]] std::string obstacle() const;
+    [[nodiscard]] virtual std::string obstacle() const = 0;
 
-    [[nodiscard]] block::Geometry geometry() const override;
-    async::Task<Result<>> execute(block::Request& request) override;
+    async::Task<Result<>> execute(block::Request& request) final;
+    /// Drawn each time it is formed.
     [[nodiscard]] std::uint64_t instance() const override { return instance_; }
     [[nodiscard]] std::uint64_t identity() const override;
 
-  private:
-    class Member;
+  protected:
+    /// What is done with a request that is in order: as `execute`. Suspends.
+    virtual async::Task<Result<>> perform(block::Request& request) = 0;
+    /// Something that will never get better by itself; nothing: there is no such thing.
+    [[nodiscard]] virtual std::optional<Problem> dead_end() const = 0;
 
-    async::Task<void> form();
-    Outcome<> place(Member& member);
-    [[nodiscard]] node::Cookie cookie_of(std::size_t place) const;
-    [[nodiscard]] const Member* first_missing() const;
-    [[nodiscard]] std::vector<NodeStatus> stopped_nodes() const;
-    void member_lost(Member& member);
-    async::Task<void> report_lost(Member& member);
+    void become_formed();
+    void become_unformed();
+    /// Waits until no request is under way. Suspends.
+    async::Task<void> drained();
 
     Surroundings& around_;
     Settings settings_;
-    std::uint64_t instance_;
-    bool is_formed_ = false;
     bool stopping_ = false;
-    std::string refusal_;  // why it will never form as it is
     io::WallTime since_;
     async::WaitQueue changes_;
+
+  private:
+    std::uint64_t instance_;
+    bool is_formed_ = false;
     async::RangeLock locks_;
     std::size_t in_flight_ = 0;
     async::WaitQueue idle_;
-    std::vector<std::unique_ptr<Member>> members_;
-    algorithm::InstanceHandle algorithm_;
-    async::Scope scope_;  // last: its tasks use all of the above
 };
+
+/// As its algorithm and its settings ask for.
+[[nodiscard]] std::unique_ptr<Storage> make_storage(Surroundings& around, Settings settings);
+
+/// FNV-1a: small, and the same everywhere for ever; ids must not change with the program.
+[[nodiscard]] std::uint64_t stable_hash(std::string_view text);
 
 }  // namespace dst::storage

@@ -15,6 +15,7 @@
 #include "algorithm/linear.h"
 #include "io/uring/test_reactor.h"
 #include "nbd/server_session.h"
+#include "storage/plain.h"
 
 namespace dst::storage {
 namespace {
@@ -68,11 +69,11 @@ class StorageTest : public testing::Test {
             .place = StoragePlace{&below}, .size_max = {}, .type = "L: storage:" + below.name()};
     }
     Storage& make(const std::string& name, std::vector<MemberSpec> members) {
-        storages.push_back(std::make_unique<Storage>(around, Settings{.name = name,
-                                                                      .algorithm = "linear",
-                                                                      .options = {},
-                                                                      .members = std::move(members),
-                                                                      .hold = {}}));
+        storages.push_back(make_storage(around, Settings{.name = name,
+                                                         .algorithm = "linear",
+                                                         .options = {},
+                                                         .members = std::move(members),
+                                                         .hold = {}}));
         return *storages.back();
     }
     Task<void> form(Storage& storage) {
@@ -286,18 +287,18 @@ TEST_F(StorageTest, each_start_is_another_instance_of_the_same_disk) {
 }
 
 TEST_F(StorageTest, an_unknown_algorithm_or_a_bad_option_is_refused_and_nothing_has_begun) {
-    Storage unknown(
+    PlainStorage unknown(
         around,
         {.name = "v", .algorithm = "striped", .options = {}, .members = {memory(8)}, .hold = {}});
     const auto started = unknown.start();
     ASSERT_FALSE(started.has_value());
     EXPECT_NE(started.error().text.find("striped"), std::string::npos);
     EXPECT_FALSE(unknown.is_started());
-    Storage bad(around, {.name = "v",
-                         .algorithm = "linear",
-                         .options = {{"no", "such"}},
-                         .members = {memory(8)},
-                         .hold = {}});
+    PlainStorage bad(around, {.name = "v",
+                              .algorithm = "linear",
+                              .options = {{"no", "such"}},
+                              .members = {memory(8)},
+                              .hold = {}});
     EXPECT_FALSE(bad.start().has_value());
     EXPECT_EQ(bad.status().state, State::stopped);
 }
@@ -487,7 +488,7 @@ TEST_F(StorageTest, overlapping_requests_take_effect_in_the_order_of_their_comin
                                                 return std::make_unique<LateLinear>(seed);
                                             })
                         .has_value());
-        t.storages.push_back(std::make_unique<Storage>(
+        t.storages.push_back(std::make_unique<PlainStorage>(
             t.around, Settings{.name = "v",
                                .algorithm = "late",
                                .options = {},

@@ -12,7 +12,7 @@
 #include "export/exporter.h"
 #include "io/uring/reactor.h"
 #include "node/local.h"
-#include "storage/storage.h"
+#include "storage/plain.h"
 
 extern "C" void* __libc_malloc(std::size_t size);
 extern "C" void* __libc_calloc(std::size_t count, std::size_t size);
@@ -97,7 +97,7 @@ Task<int> count(io::World world, block::BufferPool& pool) {
     wanted.members.push_back({.place = storage::RemotePlace{exporter.listening().front(), "disk0"},
                               .size_max = {},
                               .type = "R"});
-    storage::Storage storage(around, wanted);
+    storage::PlainStorage storage(around, wanted);
     if (!storage.start() || !co_await storage.formed(world.clock.now() + 5s)) co_return 1;
 
     std::vector<block::Buffer> buffers;

@@ -1,0 +1,116 @@
+#include "sim/run/script.h"
+
+#include <utility>
+
+#include "sim/daemon.h"
+
+namespace dst::sim {
+namespace {
+
+using namespace std::chrono_literals;
+
+/// A daemon that is down or paused is told again later.
+constexpr io::Duration kTellAgain = 100ms;
+
+async::Task<Outcome<>> command(control::Daemon& daemon, const TellStep& step) {
+    if (const auto* const add = std::get_if<NodeAdd>(&step.command))
+        return daemon.node_add(add->storage, add->node);
+    if (const auto* const add = std::get_if<ExportAdd>(&step.command))
+        return daemon.export_add(add->spec);
+    if (const auto* const remove = std::get_if<ExportRemove>(&step.command))
+        return daemon.export_remove(remove->name);
+    const auto& storage = std::get<StorageCommand>(step.command);
+    switch (storage.verb) {
+        case StorageCommand::Verb::start:
+            return daemon.storage_start(storage.storage);
+        case StorageCommand::Verb::stop:
+            return daemon.storage_stop(storage.storage);
+        case StorageCommand::Verb::remove:
+            break;
+    }
+    return daemon.storage_remove(storage.storage);
+}
+
+}  // namespace
+
+Script::Script(Stage& stage) : stage_(stage) {
+    for (const StepSpec& spec : stage.scenario().steps) steps_.push_back({.spec = &spec});
+    left_ = steps_.size();
+}
+
+void Script::begin() {
+    for (Waiting& waiting : steps_)
+        if (waiting.spec->at)
+            stage_.world().after(*waiting.spec->at, [this, &waiting] { take(waiting); });
+    if (steps_.empty()) return;
+    for (const auto& customer : stage_.customers())
+        customer->workload->set_on_answer([this] { look(); });
+    look();
+}
+
+void Script::look() {
+    std::uint64_t answered = 0;
+    for (const auto& customer : stage_.customers()) answered += customer->workload->answered();
+    for (Waiting& waiting : steps_) {
+        if (waiting.is_taken || !waiting.spec->after || answered < *waiting.spec->after) continue;
+        waiting.is_taken = true;
+        // Not within the process that has got the answer.
+        stage_.world().after(0s, [this, &waiting] { take(waiting); });
+    }
+}
+
+void Script::take(Waiting& waiting) {
+    waiting.is_taken = true;
+    stage_.world().trace("step", "{}", waiting.spec->what);
+    const Step step = *parse_step(stage_.scenario(), waiting.spec->what);
+    if (const auto* const told = std::get_if<TellStep>(&step)) {
+        tell(*told);
+        return;
+    }
+    if (const auto* const struck = std::get_if<StrikeStep>(&step))
+        static_cast<void>(
+            stage_.faults().strike(struck->fault, stage_.resolve(struck->target), struck->length));
+    else
+        start(std::get<StartStep>(step));
+    --left_;
+}
+
+void Script::start(const StartStep& step) {
+    Process& process = *stage_.find_process(step.process);
+    stage_.keeper().keep(process);
+}
+
+void Script::tell(const TellStep& step) {
+    Process& process = *stage_.find_process(step.daemon);
+    const bool is_told = process.call([&](Program& program) {
+        dynamic_cast<DaemonProgram&>(program).command(
+            [&](control::Daemon& daemon) { return run(daemon, step, *this); });
+    });
+    if (!is_told) stage_.world().after(kTellAgain, [this, step] { tell(step); });
+}
+
+/// Takes the step by value: who told it is gone.
+async::Task<void> Script::run(control::Daemon& daemon, TellStep step, Script& script) {
+    struct Answered {
+        Script& script;
+        ~Answered() { --script.left_; }  // also by the end of the daemon
+    } const answered{script};
+    const Outcome<> done = co_await command(daemon, step);
+    script.told(step, done);
+}
+
+void Script::told(const TellStep& step, const Outcome<>& done) {
+    stage_.world().trace("step", "{}: {}", step.words, done ? "done" : done.error().text);
+    const auto* const storage = std::get_if<StorageCommand>(&step.command);
+    if (storage == nullptr || storage->verb == StorageCommand::Verb::start) return;
+    for (const auto& volume : stage_.volumes()) {
+        const DaemonSpec& daemon = *volume->route().daemons.front();
+        const control::ExportSpec& shown =
+            *daemon.config.find_export(split_at(volume->name()).second);
+        if (daemon.name == step.daemon &&
+            shown.device == control::DeviceSpec(control::StorageDevice{storage->storage}))
+            volume->storage_stopped(done.has_value());
+    }
+}
+
+}  // namespace dst::sim

@@ -1,0 +1,42 @@
+// Script: the steps of a scenario, each at its time.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "async/task.h"
+#include "control/daemon.h"
+#include "sim/run/stage.h"
+
+namespace dst::sim {
+
+class Script {
+  public:
+    /// The stage outlives it.
+    explicit Script(Stage& stage);
+    Script(const Script&) = delete;
+    Script& operator=(const Script&) = delete;
+
+    /// The clients have found their devices: time begins.
+    void begin();
+    /// Every step was taken, and every command answered.
+    [[nodiscard]] bool is_over() const { return left_ == 0; }
+
+  private:
+    struct Waiting {
+        const StepSpec* spec;
+        bool is_taken = false;
+    };
+    void look();
+    void take(Waiting& waiting);
+    void start(const StartStep& step);
+    void tell(const TellStep& step);
+    void told(const TellStep& step, const Outcome<>& done);
+    static async::Task<void> run(control::Daemon& daemon, TellStep step, Script& script);
+
+    Stage& stage_;
+    std::vector<Waiting> steps_;
+    std::size_t left_;
+};
+
+}  // namespace dst::sim

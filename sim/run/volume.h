@@ -1,0 +1,61 @@
+// Volume: what keeps a client's data, and when it may forget.
+//
+// Whoever sees the same data through the same memory shares one: all clients at an export of a
+// daemon, and inside of it; but a node is a volume of its own, because it keeps what its peer may
+// lose. A crash of the keeper is what a power cut is to a disk with a cache: of a storage, the end
+// of its daemon's process; of a node, of its client's; of an export of a disk, whatever makes the
+// disk forget. A keeper that stops in order, in time and without a disk that fails has forgotten
+// nothing, and nothing of it will be lost.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "sim/check/history.h"
+#include "sim/faults.h"
+#include "sim/process.h"
+#include "sim/scenario/route.h"
+
+namespace dst::sim {
+
+class Volume {
+  public:
+    enum class Keeper : std::uint8_t { node, storage, disk };
+
+    Volume(std::string name, std::uint16_t id, Keeper keeper, Route route, World& world,
+           const Faults& faults);
+    Volume(const Volume&) = delete;
+    Volume& operator=(const Volume&) = delete;
+
+    [[nodiscard]] check::History& history() { return history_; }
+    [[nodiscard]] const check::History& history() const { return history_; }
+    [[nodiscard]] const std::string& name() const { return history_.name(); }
+    [[nodiscard]] const Route& route() const { return route_; }
+    [[nodiscard]] Keeper keeper() const { return keeper_; }
+
+    /// Its keeper's process has ended. (Of a disk: its exporter's.)
+    void keeper_ended(Ending ending);
+    /// The disk that it is has forgotten something.
+    void disk_forgot();
+    /// Its storage was stopped by a command, `cleanly` or with a loss.
+    void storage_stopped(bool cleanly);
+
+    // What lies on the way, once there is a world.
+    void set_keeper(const Process* process) { process_ = process; }
+    [[nodiscard]] const Process* kept_by() const { return process_; }
+    void set_disks(std::vector<const Disk*> disks) { disks_ = std::move(disks); }
+    [[nodiscard]] const std::vector<const Disk*>& disks() const { return disks_; }
+
+  private:
+    [[nodiscard]] bool has_disk_errors() const;
+
+    const Keeper keeper_;
+    const Route route_;
+    World& world_;
+    const Faults& faults_;
+    const Process* process_ = nullptr;
+    std::vector<const Disk*> disks_;
+    check::History history_;
+};
+
+}  // namespace dst::sim

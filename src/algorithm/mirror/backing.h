@@ -1,0 +1,40 @@
+// Backing: what a node of a mirror stands on: a device, the link to it, and the right to write
+// there. The mirror decides about nodes; whoever has opened the devices knows these things.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "async/task.h"
+#include "base/result.h"
+#include "block/device.h"
+#include "io/clock.h"
+
+namespace dst::mirror {
+
+class Backing {
+  public:
+    virtual ~Backing() = default;
+
+    /// There is one, with a size.
+    [[nodiscard]] virtual block::Device& device() const = 0;
+    /// It answers, as far as is known.
+    [[nodiscard]] virtual bool is_connected() const = 0;
+    /// Why not, or that it does; for a person.
+    [[nodiscard]] virtual std::string reason() const = 0;
+    /// When the latest ping that was answered had been sent. Nothing: nobody else can have it.
+    [[nodiscard]] virtual std::optional<io::TimePoint> vouched_at() const = 0;
+    /// Another head has taken it: nothing that is sent there has an effect any more.
+    [[nodiscard]] virtual bool is_taken() const = 0;
+    /// Drawn whenever the medium is opened; 0 where that can't be told.
+    [[nodiscard]] virtual std::uint64_t instance() const = 0;
+    /// Makes sure that it is this head's alone, as far as it can be had without force; the text
+    /// says who has it. Suspends.
+    virtual async::Task<Outcome<>> claim() = 0;
+    /// All that waits there fails with `node_lost`, soon; what was answered and is not durable is
+    /// forgotten. Requests that a local disk has can't be taken back: they are answered late.
+    virtual void drop() = 0;
+};
+
+}  // namespace dst::mirror

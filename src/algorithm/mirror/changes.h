@@ -1,0 +1,37 @@
+// Changes: writes, trims and write_zeroes of the user. Rules 1, 2, 7 and 10 of design §7.
+#pragma once
+
+#include <optional>
+
+#include "algorithm/mirror/core.h"
+#include "algorithm/mirror/flushes.h"
+#include "algorithm/mirror/sender.h"
+
+namespace dst::mirror {
+
+class Changes {
+  public:
+    Changes(Core& core, Sender& sender, Flushes& flushes)
+        : core_(core), sender_(sender), flushes_(flushes) {}
+
+    /// One change; none that overlaps is under way. Suspends.
+    async::Task<Result<>> change(block::Request& request);
+
+    /// How many changes wait for what is to be durable before them, or for a lock.
+    [[nodiscard]] std::size_t waiting() const { return waiting_; }
+
+  private:
+    async::Task<Result<>> enter(RegionRange regions);
+    [[nodiscard]] bool intent_is_durable(RegionRange regions);
+    async::Task<Result<>> carry_out(block::Request& request, RegionRange regions);
+    async::Task<Result<>> first_change(block::Request& request, RegionRange regions);
+    [[nodiscard]] Result<std::optional<block::Request>> adapted(
+        const block::Request& request) const;
+
+    Core& core_;
+    Sender& sender_;
+    Flushes& flushes_;
+    std::size_t waiting_ = 0;
+};
+
+}  // namespace dst::mirror

@@ -1,0 +1,140 @@
+// Core: what the parts of a mirror share: the nodes, the regions, who is attached, and the wish to
+// know when any of it changes. Private to the mirror.
+//
+// All of it belongs to one reactor. After each wait anything may have changed.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "algorithm/mirror/delivery.h"
+#include "algorithm/mirror/node.h"
+#include "algorithm/mirror/read_policy.h"
+#include "algorithm/mirror/regions.h"
+#include "async/scope.h"
+#include "block/buffer.h"
+#include "io/world.h"
+#include "metadata/form.h"
+
+namespace dst::mirror {
+
+struct Settings {
+    std::string name;  // of the storage, for the log
+    io::Duration grace = std::chrono::seconds(5);
+    io::Duration slow = std::chrono::seconds(30);
+    /// How long requests wait when no copy can answer; none: for ever.
+    std::optional<io::Duration> hold{};
+    ReadPolicy read_policy = ReadPolicy::nearest;
+    /// The resync window, and how often its worker looks when there is nothing to do.
+    SectorCount resync_size{2048};
+    io::Duration resync_timeout = std::chrono::milliseconds(500);
+    /// Foreground requests shall not take longer than this because of a resync.
+    io::Duration resync_latency = std::chrono::milliseconds(10);
+};
+
+/// Told about a mirror. Called between coroutines; must not suspend or destroy it.
+class Owner {
+  public:
+    /// Who is attached, or what is stale, may have changed.
+    virtual void mirror_changed() = 0;
+
+  protected:
+    ~Owner() = default;
+};
+
+/// Where a mirror's own buffers come from: nothing of the one waits for the other. Both outlive it.
+struct Memory {
+    block::Account& metadata;
+    block::Account& copies;
+
+    /// What the first should be able to have at any time, in bytes.
+    [[nodiscard]] static constexpr std::size_t metadata_bytes(std::size_t nodes) {
+        return (3 << 20) + nodes * (PageWriter::kBytesMax + metadata::kSuperblockBytes);
+    }
+    static constexpr std::size_t kCopiesBytes = 2 << 20;
+};
+
+struct Core {
+    Core(io::World& of_world, Memory of_memory, metadata::Head of_head, Settings of,
+         Owner& of_owner, async::Scope& of_tasks)
+        : world(of_world),
+          memory(of_memory),
+          head(of_head),
+          settings(std::move(of)),
+          owner(of_owner),
+          scope(of_tasks),
+          deliveries(of_world.clock) {}
+    Core(const Core&) = delete;
+    Core& operator=(const Core&) = delete;
+
+    io::World& world;
+    const Memory memory;
+    const metadata::Head head;
+    Settings settings;
+    Owner& owner;
+    /// What runs beside requests. Dies before anything that it uses does.
+    async::Scope& scope;
+
+    /// The age in force.
+    FormHandle form;
+    /// In the order of the table; those that left it, too, until nothing of them is under way.
+    std::vector<std::unique_ptr<Node>> nodes;
+    std::unique_ptr<Regions> regions;
+
+    bool is_serving = false;
+    bool is_stopping = false;
+    /// Why no age can be formed any more; empty: it can.
+    std::string fenced;
+    /// How often something has changed.
+    std::uint64_t changes = 0;
+    /// The watch sleeps until something changes; who begins something wakes it.
+    bool watch_sleeps = false;
+    Deliveries deliveries;
+    /// Woken whenever anything changed that somebody may wait for.
+    async::WaitQueue progress;
+
+    [[nodiscard]] Bits& bits() const { return regions->bits; }
+    [[nodiscard]] const Shape& shape() const { return form->shape; }
+    [[nodiscard]] Node* find(metadata::Cookie cookie) const {
+        for (const auto& node : nodes)
+            if (node->cookie == cookie) return node.get();
+        return nullptr;
+    }
+    /// Null if the table in force does not have it.
+    [[nodiscard]] const metadata::NodeRecord* record(const Node& node) const {
+        return form->find(node.cookie);
+    }
+    /// When a request that begins to wait now has waited for too long.
+    [[nodiscard]] io::TimePoint patience() const {
+        return settings.hold ? world.clock.now() + *settings.hold : io::TimePoint::max();
+    }
+    /// Waits for anything to change; false if `until` came first. Suspends.
+    async::Task<bool> progress_until(io::TimePoint until) {
+        if (until == io::TimePoint::max()) {
+            co_await progress.wait();
+            co_return true;
+        }
+        co_return co_await io::wait_until(world.clock, progress, until);
+    }
+    /// Nothing is answered any more.
+    [[nodiscard]] bool is_over() const { return is_stopping || !fenced.empty(); }
+    /// Whoever waits looks again, and so does the owner.
+    void changed() {
+        ++changes;
+        progress.wake_all();
+        owner.mirror_changed();
+    }
+    void become(Node& node, NodeEvent event, std::string reason) {
+        const auto after = next(node.state, event);
+        CHECK(after.has_value());
+        node.state = *after;
+        node.reason = std::move(reason);
+        node.since = world.clock.wall_now();
+        changed();
+    }
+};
+
+}  // namespace dst::mirror

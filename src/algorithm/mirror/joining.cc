@@ -1,0 +1,203 @@
+#include "algorithm/mirror/joining.h"
+
+#include <fmt/format.h>
+
+#include "algorithm/mirror/superblock_reader.h"
+#include "base/check.h"
+#include "base/log.h"
+
+namespace dst::mirror {
+namespace {
+
+using block::Op;
+using block::Request;
+using namespace std::chrono_literals;
+
+/// One that can't be taken in as it is, or was not to be had, is looked at again after this time.
+constexpr io::Duration kLookAgainAfter = 5s;
+
+}  // namespace
+
+bool Joining::may_begin(const Node& node) const {
+    return node.state == NodeState::away && node.is_connected() && !node.is_taken() &&
+           node.is_quiet() && core_.record(node) != nullptr &&
+           core_.world.clock.now() >= node.try_again_at;
+}
+
+async::Task<void> Joining::take_in(Node& node) {
+    core_.become(node, NodeEvent::found, "looking at its superblock");
+    const std::uint64_t membership = node.membership;
+    const auto is_still_in = [&] { return node.membership == membership && !core_.is_over(); };
+    const Outcome<> looked = co_await look_at(node);
+    if (core_.is_over()) co_return;
+    if (!looked) {
+        if (looked.error().text != node.reason)
+            log::warning("storage {}: {} can't join: {}", core_.settings.name, node.type,
+                         looked.error().text);
+        node.try_again_at = core_.world.clock.now() + kLookAgainAfter;
+        core_.become(node, NodeEvent::left, looked.error().text);
+        co_return;
+    }
+    // Before the mirror serves, the node has a vote and no more.
+    while (!core_.is_serving && is_still_in()) co_await core_.progress.wait();
+    if (!is_still_in()) co_return;
+    core_.become(node, NodeEvent::admitted,
+                 node.is_witness ? "has a vote" : "what it lacks is copied to it");
+    if (!node.is_witness) co_await bring_up(node);
+}
+
+async::Task<void> Joining::bring_up(Node& node) {
+    const std::uint64_t membership = node.membership;
+    const auto is_still_in = [&] { return node.membership == membership && !core_.is_over(); };
+    const Bitmap& stale = core_.bits().stale(node.slot);
+    while (is_still_in() && node.is_joining()) {
+        co_await resync_.run(node);
+        if (!is_still_in() || node.is_leaving) co_return;
+        if (stale.any()) continue;
+        core_.become(node, NodeEvent::copied, "gets the bitmaps");
+        // Its own intents are not needed any more: where they were it has been copied to.
+        if (!node.holds_bits) begin_pages(node, true);
+        // What comes in between is written too, until an age names it.
+        while (is_still_in() && node.state == NodeState::completing && !stale.any()) {
+            node.pages->hurry();
+            co_await core_.progress.wait();
+        }
+        if (is_still_in() && node.state == NodeState::completing)
+            core_.become(node, NodeEvent::fell_behind, "what it lacks is copied to it");
+    }
+}
+
+async::Task<Outcome<>> Joining::look_at(Node& node) {
+    CO_TRY_VOID(co_await node.backing->claim());
+    const metadata::NodeRecord* const record = core_.record(node);
+    if (record == nullptr) co_return refuse("it is not in the table any more");
+    const SectorCount size = metadata::whole_pages(node.backing->device().geometry().size);
+    if (size < record->size)
+        co_return refuse(
+            fmt::format("it has {} sectors and had {}: restore the disk that was there",
+                        size.value(), record->size.value()));
+    auto reading =
+        co_await read_superblock(node.backing->device(), record->size, core_.memory.metadata);
+    if (!reading)
+        co_return refuse(reading.error().code, fmt::format("its superblock can't be read: {}",
+                                                           to_string(reading.error().code)));
+    if (!*reading) co_return refuse(fmt::format("it {}", metadata::to_string(reading->error())));
+    const metadata::Superblock& found = **reading;
+    CO_TRY_VOID(judge(node, found));
+    node.sequence = found.sequence;
+    if (!node.is_witness) {
+        Bitmap own(core_.shape().regions(), true);
+        if (found.form.shape == core_.shape()) {
+            Bitmap damaged(core_.shape().regions());
+            auto intent = co_await load_bitmap(node, Bits::kIntent, damaged);
+            if (!intent)
+                co_return refuse(intent.error().code, fmt::format("its bitmaps can't be read: {}",
+                                                                  to_string(intent.error().code)));
+            own = *std::move(intent);
+        }
+        if (core_.is_over()) co_return refuse("the mirror is stopping");
+        // What was being changed there when it left may be anything.
+        core_.bits().use_slot(node.slot);
+        core_.bits().set_all_of(Bits::stale_of(node.slot), own);
+        node.copied.emplace(core_.shape().regions());
+    }
+    begin_superblocks(node);
+    node.superblock->assume(found.form.history.age);
+    if (const FormHandle form = membership_.for_others();
+        form != nullptr && form->find(node.cookie) != nullptr)
+        node.superblock->send(form);
+    co_return Outcome<>{};
+}
+
+/// Rule 8: its age must be one that the present one came from.
+Outcome<> Joining::judge(const Node& node, const metadata::Superblock& found) const {
+    const metadata::Form& now = *core_.form;
+    if (found.form.storage_id != now.storage_id)
+        return refuse(
+            fmt::format("it belongs to another storage, '{}' ({}): give it to that one, "
+                        "or erase it and add it anew",
+                        found.form.name, metadata::to_string(found.form.storage_id)));
+    if (found.cookie != node.cookie)
+        return refuse(fmt::format("it is another node of this storage ({:016x}): correct its place",
+                                  found.cookie));
+    const metadata::History& newest = membership_.newest();
+    if (!metadata::passes_through(newest, found.form.history.age))
+        return refuse(
+            fmt::format("it has diverged: its age {} is not one that the present one ({}) came "
+                        "from; 'dst storage resolve {} --keep COOKIE' says which side to keep",
+                        metadata::to_string(found.form.history.age),
+                        metadata::to_string(newest.age), core_.settings.name));
+    return {};
+}
+
+async::Task<Result<Bitmap>> Joining::load_bitmap(Node& node, BitmapName name, Bitmap& damaged) {
+    const metadata::NodeRecord* const record = core_.record(node);
+    const auto layout = metadata::Layout::of(core_.shape(), record->size);
+    CHECK(layout.has_value());
+    Bitmap bitmap(core_.shape().regions());
+    for (std::uint32_t page = 0; page < core_.shape().bitmap_pages(); ++page) {
+        const block::Buffer buffer = co_await core_.memory.metadata.allocate(metadata::kPageBytes);
+        if (!buffer) co_return fail(ErrorCode::no_memory, "memory is given up");
+        const auto bytes = buffer.bytes().first<metadata::kPageBytes>();
+        Request request{
+            .op = Op::read, .range = layout->page(name, page), .data = bytes, .buffer = &buffer};
+        request.if_connected = true;
+        CO_TRY_VOID(co_await core_.deliveries.ask(node, request));
+        const metadata::DamagedSectors bad =
+            metadata::decode_page(bytes, core_.form->storage_id, name, page, bitmap);
+        for (unsigned sector = 0; sector < metadata::kPageSectorCount; ++sector)
+            if ((bad >> sector & 1) != 0)
+                damaged.set(metadata::regions_of_sector(bitmap, page, sector));
+    }
+    co_return bitmap;
+}
+
+void Joining::begin_superblocks(Node& node) {
+    CHECK(node.writers == 0);
+    node.superblock = std::make_unique<SuperblockWriter>(
+        node.backing->device(), core_.record(node)->size, node.cookie, node.sequence,
+        core_.memory.metadata, core_.progress);
+    node.pages.reset();
+    ++node.writers;
+    core_.scope.spawn(run_superblocks(node, node.membership));
+}
+
+void Joining::begin_pages(Node& node, bool all) {
+    CHECK(node.pages == nullptr && !node.holds_bits);
+    const auto layout = metadata::Layout::of(core_.shape(), core_.record(node)->size);
+    CHECK(layout.has_value());
+    node.pages =
+        std::make_unique<PageWriter>(core_.bits(), node.backing->device(), *layout,
+                                     core_.memory.metadata, core_.world.clock, core_.progress);
+    node.holds_bits = true;
+    // Intents have to be durable here, too, from now on.
+    core_.regions->close_all();
+    if (all)
+        node.pages->write_all();
+    else
+        for (const PageNumber page : core_.bits().pages()) node.pages->assume_durable(page);
+    ++node.writers;
+    core_.scope.spawn(run_pages(node, node.membership));
+}
+
+async::Task<void> Joining::run_superblocks(Node& node, std::uint64_t membership) {
+    SuperblockWriter& writer = *node.superblock;
+    const Result<> done = co_await writer.run();
+    --node.writers;
+    if (!done && node.membership == membership)
+        membership_.expel(
+            node, fmt::format("writing its superblock failed: {}", to_string(done.error().code)));
+    core_.progress.wake_all();
+}
+
+async::Task<void> Joining::run_pages(Node& node, std::uint64_t membership) {
+    PageWriter& writer = *node.pages;
+    const Result<> done = co_await writer.run();
+    --node.writers;
+    if (!done && node.membership == membership)
+        membership_.expel(
+            node, fmt::format("writing its bitmaps failed: {}", to_string(done.error().code)));
+    core_.progress.wake_all();
+}
+
+}  // namespace dst::mirror

@@ -1,0 +1,301 @@
+#include "algorithm/mirror/membership.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "base/check.h"
+#include "base/log.h"
+
+namespace dst::mirror {
+namespace {
+
+using metadata::Form;
+using metadata::NodeRecord;
+using namespace std::chrono_literals;
+
+/// A node that failed is looked at again after this time, doubling.
+constexpr io::Duration kBackoffFirst = 1s;
+constexpr io::Duration kBackoffMax = 60s;
+
+bool names_one_of(const Form& form, const Form& other) {
+    return std::ranges::any_of(form.nodes, [&](const NodeRecord& record) {
+        const NodeRecord* const there = other.find(record.cookie);
+        return record.attached && there != nullptr && there->attached;
+    });
+}
+
+bool is_attached_in(const Form& form, const Node& node) {
+    const NodeRecord* const record = form.find(node.cookie);
+    return record != nullptr && record->attached;
+}
+
+}  // namespace
+
+async::Task<void> Membership::run() {
+    while (!core_.is_over()) {
+        if (auto next = plan())
+            co_await carry_out(*std::move(next));
+        else
+            co_await core_.progress.wait();
+    }
+}
+
+async::Task<bool> Membership::impose(Form next) { co_return co_await carry_out(std::move(next)); }
+
+Form Membership::successor() const {
+    Form next = *core_.form;
+    next.history = metadata::next_generation(newest());
+    next.head = core_.head;
+    next.stopped_cleanly = next.is_forming = false;
+    for (NodeRecord& record : next.nodes)
+        if (const Node* const node = core_.find(record.cookie);
+            node != nullptr && node->is_connected())
+            record.instance = node->backing->instance();
+    return next;
+}
+
+/// What has to change, as things stand; nothing if nothing has to, or nothing can.
+std::optional<Form> Membership::plan() const {
+    Form next = successor();
+    bool changes = !sent_.empty();  // what was sent and given up has to be followed by something
+    for (NodeRecord& record : next.nodes) {
+        if (!record.attached) continue;
+        const Node* const node = core_.find(record.cookie);
+        record.attached = node != nullptr && node->is_attached() && !is_to_leave(*node);
+        changes |= !record.attached;
+    }
+    if (!changes && wish) {
+        // Who is attached stays so; what else the table says is what is wanted.
+        Form wished = *wish;
+        wished.history = next.history;
+        wished.head = next.head;
+        next = std::move(wished);
+        changes = true;
+    }
+    if (!changes) {
+        for (NodeRecord& record : next.nodes) {
+            const Node* const node = core_.find(record.cookie);
+            if (record.attached || node == nullptr || node->state != NodeState::completing ||
+                node->is_leaving || is_to_leave(*node) || !node->holds_bits ||
+                !node->pages->is_in_step() || core_.bits().stale(node->slot).any())
+                continue;
+            record.attached = changes = true;
+        }
+    }
+    // The last attached node is never detached, and what was sent binds: else it holds.
+    const bool has_any = std::ranges::any_of(next.nodes, &NodeRecord::attached);
+    if (!changes || !has_any || !is_bound(next)) return std::nullopt;
+    return next;
+}
+
+/// Rule 4: each age keeps an attached node of the one in force and of each sent since.
+bool Membership::is_bound(const Form& next) const {
+    return names_one_of(next, *core_.form) &&
+           std::ranges::all_of(sent_,
+                               [&](const FormHandle& sent) { return names_one_of(next, *sent); });
+}
+
+/// It names somebody who can't be had any more, or the mirror is over.
+bool Membership::is_void(const Form& next) const {
+    if (core_.is_over()) return true;
+    return std::ranges::any_of(next.nodes, [&](const NodeRecord& record) {
+        if (!record.attached) return false;
+        const Node* const node = core_.find(record.cookie);
+        return node == nullptr || is_to_leave(*node) || node->is_leaving ||
+               (!node->is_attached() && node->state != NodeState::completing);
+    });
+}
+
+/// Waits for `done()`; false if the age is void before.
+async::Task<bool> Membership::until(const Form& next, std::function<bool()> done) {
+    while (!done()) {
+        if (is_void(next)) co_return false;
+        co_await core_.progress.wait();
+    }
+    co_return true;
+}
+
+async::Task<bool> Membership::carry_out(Form next) {
+    CHECK(metadata::broken_rule(next) == nullptr);
+    mark_stale(next);
+    if (!co_await until(next, [&] { return stale_is_durable(next); })) co_return false;
+
+    const auto form = std::make_shared<const Form>(std::move(next));
+    sent_.push_back(form);
+    // From here on it may be found on a node: whom it names is attached.
+    for (const NodeRecord& record : form->nodes)
+        if (Node* const node = core_.find(record.cookie); record.attached && !node->is_attached())
+            core_.become(*node, NodeEvent::named, "attached");
+    send(form, true);
+    if (!co_await until(*form, [&] { return is_held(*form, true); })) co_return false;
+    send(form, false);
+    if (!co_await until(*form, [&] { return is_held(*form, false); })) co_return false;
+    send_to_others(form);
+    const bool asks_votes = form->quorum == metadata::Quorum::majority;
+    if (asks_votes && !co_await until(*form, [&] { return votes_held(*form) >= form->majority(); }))
+        co_return false;
+    conclude(form);
+    co_return true;
+}
+
+/// Rule 4: before an age is sent, every region that is not settled is stale for every node outside
+/// of it, present or not.
+void Membership::mark_stale(const Form& next) {
+    for (const NodeRecord& record : next.nodes) {
+        if (record.attached || record.is_witness) continue;
+        core_.bits().use_slot(record.slot);
+        core_.bits().set_all_of(Bits::stale_of(record.slot), core_.regions->unsettled());
+    }
+    for (const auto& node : core_.nodes)
+        if (node->pages != nullptr && is_attached_in(next, *node)) node->pages->hurry();
+}
+
+bool Membership::stale_is_durable(const Form& next) const {
+    const Bits& bits = core_.bits();
+    for (const NodeRecord& record : next.nodes) {
+        if (record.attached || record.is_witness) continue;
+        for (std::uint32_t at = 0; at < bits.shape().bitmap_pages(); ++at) {
+            const PageNumber page = bits.page_at(Bits::stale_of(record.slot), at);
+            for (const auto& node : core_.nodes)
+                if (is_attached_in(next, *node) &&
+                    !node->pages->is_durable(page, bits.version(page))) {
+                    node->pages->hurry();
+                    return false;
+                }
+        }
+    }
+    return true;
+}
+
+/// Durable on those that it names and that were attached in the age in force; or on all it names.
+bool Membership::is_held(const Form& next, bool by_old_ones) const {
+    return std::ranges::all_of(core_.nodes, [&](const auto& node) {
+        if (!is_attached_in(next, *node)) return true;
+        if (by_old_ones && !is_attached_in(*core_.form, *node)) return true;
+        return node->superblock != nullptr && node->superblock->holds(next.history.age);
+    });
+}
+
+std::size_t Membership::votes_held(const Form& next) const {
+    std::size_t votes = 0;
+    for (const NodeRecord& record : next.nodes)
+        if (const Node* const node = core_.find(record.cookie);
+            record.has_vote && node != nullptr && node->superblock != nullptr &&
+            !node->is_taken() && node->superblock->holds(next.history.age))
+            ++votes;
+    return votes;
+}
+
+void Membership::send(const FormHandle& form, bool to_old_ones) {
+    for (const auto& node : core_.nodes)
+        if (is_attached_in(*form, *node) && is_attached_in(*core_.form, *node) == to_old_ones)
+            node->superblock->send(form);
+}
+
+void Membership::send_to_others(const FormHandle& form) {
+    for_others_ = form;
+    for (const auto& node : core_.nodes)
+        if (!node->is_attached() && node->superblock != nullptr &&
+            form->find(node->cookie) != nullptr)
+            node->superblock->send(form);
+}
+
+void Membership::conclude(const FormHandle& form) {
+    core_.form = form;
+    sent_.clear();
+    wish.reset();
+    std::vector<std::string> names;
+    for (const NodeRecord& record : form->nodes)
+        if (record.attached) names.push_back(record.type);
+    log::info("storage {}: age {} in force, attached: {}", core_.settings.name,
+              metadata::to_string(form->history.age), fmt::join(names, ", "));
+    for (const auto& node : core_.nodes)
+        if (node->is_attached() && !is_attached_in(*form, *node)) left(*node);
+    core_.changed();
+}
+
+void Membership::expel(Node& node, std::string reason) {
+    if (node.has_failed || node.is_leaving || core_.is_over()) return;
+    log::warning("storage {}: {} has to leave: {}", core_.settings.name, node.type, reason);
+    node.reason = std::move(reason);
+    if (node.is_attached()) {
+        node.has_failed = true;
+        core_.changed();
+    } else if (node.is_joining()) {
+        node.has_failed = node.is_leaving = true;
+        core_.scope.spawn(leave(node));
+    }
+}
+
+/// Rule 2: a joining node that goes is first stale in all that it took and did not flush.
+async::Task<void> Membership::leave(Node& node) {
+    Bits& bits = core_.bits();
+    bits.set_all_of(Bits::stale_of(node.slot), core_.regions->unsettled());
+    const auto is_durable = [&] {
+        for (std::uint32_t at = 0; at < bits.shape().bitmap_pages(); ++at) {
+            const PageNumber page = bits.page_at(Bits::stale_of(node.slot), at);
+            for (const auto& other : core_.nodes)
+                if (other->is_attached() && !other->pages->is_durable(page, bits.version(page))) {
+                    other->pages->hurry();
+                    return false;
+                }
+        }
+        return true;
+    };
+    while (!node.is_witness && !is_durable() && !core_.is_over()) co_await core_.progress.wait();
+    left(node);
+}
+
+void Membership::left(Node& node) {
+    ++node.membership;
+    if (node.has_failed) {
+        node.backoff = std::clamp(node.backoff * 2, kBackoffFirst, kBackoffMax);
+        node.try_again_at = core_.world.clock.now() + node.backoff;
+    }
+    node.has_failed = node.is_leaving = node.holds_bits = false;
+    node.copied.reset();
+    // What it is given no more, and has perhaps not got: intents say so on the nodes, till then.
+    if (core_.bits().uses_slot(node.slot))
+        core_.bits().set_all_of(Bits::stale_of(node.slot), core_.regions->unsettled());
+    if (node.pages != nullptr) node.pages->stop();
+    if (node.superblock != nullptr) node.superblock->stop();
+    core_.become(node, NodeEvent::left, node.reason);
+    if (node.backing != nullptr) node.backing->drop();
+    core_.deliveries.wake_all();
+}
+
+std::string Membership::fence() const {
+    std::vector<std::string> taken;
+    std::size_t left_of_votes = 0;
+    Form rest = *core_.form;
+    for (NodeRecord& record : rest.nodes) {
+        const Node* const node = core_.find(record.cookie);
+        const bool is_taken = node != nullptr && node->is_taken();
+        if (is_taken) taken.push_back(record.type);
+        record.attached &= !is_taken;
+        left_of_votes += record.has_vote && !is_taken ? 1 : 0;
+    }
+    if (taken.empty()) return {};
+    const bool has_votes =
+        rest.quorum == metadata::Quorum::none || left_of_votes >= rest.majority();
+    if (has_votes && std::ranges::any_of(rest.nodes, &NodeRecord::attached) && is_bound(rest))
+        return {};
+    return fmt::format("another head has {}", fmt::join(taken, ", "));
+}
+
+std::string Membership::obstacle() const {
+    std::vector<std::string> missing;
+    for (const NodeRecord& record : core_.form->nodes) {
+        const Node* const node = core_.find(record.cookie);
+        if (!record.attached || (node != nullptr && node->is_connected())) continue;
+        missing.push_back(fmt::format(
+            "{} ({})", record.type,
+            node == nullptr || node->backing == nullptr ? "not found" : node->backing->reason()));
+    }
+    if (missing.empty()) return {};
+    return fmt::format("waits for {}", fmt::join(missing, " and "));
+}
+
+}  // namespace dst::mirror

@@ -1,0 +1,76 @@
+// Membership: who is attached: rules 3 and 4 of design §7, and how joining nodes leave.
+//
+// An age is a form that is sent to nodes. One change at a time; each is planned anew from how
+// things stand, marks what is not settled stale for those it leaves out, durably, and is sent: to
+// nodes that are attached already, then to those that it attaches, then to others. When it is
+// durable on all that it names, and under quorum on a majority of votes, it is in force. If a node
+// that it names can't be had meanwhile it is given up, and the next one planned; but it binds: what
+// was sent may be found by the next head.
+#pragma once
+
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "algorithm/mirror/core.h"
+
+namespace dst::mirror {
+
+class Membership {
+  public:
+    explicit Membership(Core& core) : core_(core) {}
+
+    /// Changes ages as it is needed, until the mirror is over. Suspends.
+    async::Task<void> run();
+
+    /// `node` failed what others did, or can't be waited for: it leaves, as soon as it may.
+    void expel(Node& node, std::string reason);
+    /// A later age without it is being made, or will be when that can be.
+    [[nodiscard]] bool is_to_leave(const Node& node) const {
+        return node.has_failed || node.is_taken() ||
+               node.is_silent(core_.world.clock.now(), core_.settings.grace);
+    }
+
+    /// Sends an age that has this table, and waits until it is in force. False if it was given up.
+    /// For those parts of a mirror's life in which nothing else changes ages. Suspends.
+    async::Task<bool> impose(metadata::Form next);
+    /// The table that is wanted: nodes added and removed, settings. Nothing: as it is.
+    std::optional<metadata::Form> wish;
+
+    /// The form that follows the last one that was sent; its table is the one in force.
+    [[nodiscard]] metadata::Form successor() const;
+    /// Of the latest age that was sent.
+    [[nodiscard]] const metadata::History& newest() const {
+        return sent_.empty() ? core_.form->history : sent_.back()->history;
+    }
+    /// What nodes get that are not named in it; null before the first one.
+    [[nodiscard]] FormHandle for_others() const { return for_others_; }
+    [[nodiscard]] bool is_changing() const { return !sent_.empty(); }
+    /// Another head has so many nodes that no age can be formed any more. Says who.
+    [[nodiscard]] std::string fence() const;
+    /// Nobody can be asked without these: why requests wait, for a person; empty: they don't.
+    [[nodiscard]] std::string obstacle() const;
+
+  private:
+    [[nodiscard]] std::optional<metadata::Form> plan() const;
+    [[nodiscard]] bool is_bound(const metadata::Form& next) const;
+    [[nodiscard]] bool is_void(const metadata::Form& next) const;
+    async::Task<bool> until(const metadata::Form& next, std::function<bool()> done);
+    async::Task<bool> carry_out(metadata::Form next);
+    void mark_stale(const metadata::Form& next);
+    [[nodiscard]] bool stale_is_durable(const metadata::Form& next) const;
+    [[nodiscard]] bool is_held(const metadata::Form& next, bool by_old_ones) const;
+    [[nodiscard]] std::size_t votes_held(const metadata::Form& next) const;
+    void send(const FormHandle& form, bool to_old_ones);
+    void send_to_others(const FormHandle& form);
+    void conclude(const FormHandle& form);
+    async::Task<void> leave(Node& node);
+    void left(Node& node);
+
+    Core& core_;
+    std::vector<FormHandle> sent_;  // since the one in force, none of them in force
+    FormHandle for_others_;
+};
+
+}  // namespace dst::mirror

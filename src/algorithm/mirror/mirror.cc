@@ -1,0 +1,331 @@
+#include "algorithm/mirror/mirror.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "algorithm/geometry.h"
+#include "algorithm/mirror/superblock_reader.h"
+#include "base/check.h"
+#include "base/log.h"
+
+namespace dst::mirror {
+
+using block::Op;
+using metadata::NodeRecord;
+
+Mirror::Mirror(io::World& world, Memory memory, metadata::Head head, Settings settings,
+               metadata::Form form, Owner& owner)
+    : core_(world, memory, head, std::move(settings), owner, scope_),
+      membership_(core_),
+      lease_(core_),
+      sender_(core_, membership_, lease_),
+      flushes_(core_, sender_),
+      changes_(core_, sender_, flushes_),
+      reads_(core_, membership_, sender_),
+      evening_(core_, membership_, reads_),
+      resync_(core_, membership_, reads_),
+      joining_(core_, membership_, resync_),
+      watch_(core_, membership_, flushes_, joining_) {
+    core_.regions = std::make_unique<Regions>(form.shape, form.storage_id);
+    for (const NodeRecord& record : form.nodes) {
+        core_.nodes.push_back(std::make_unique<Node>(record));
+        core_.nodes.back()->since = world.clock.wall_now();
+        if (!record.is_witness) core_.bits().use_slot(record.slot);
+    }
+    core_.form = std::make_shared<const metadata::Form>(std::move(form));
+}
+
+Mirror::~Mirror() = default;
+
+void Mirror::found(metadata::Cookie cookie, Backing& backing, bool is_local) {
+    Node* const node = core_.find(cookie);
+    CHECK(node != nullptr);
+    node->backing = &backing;
+    node->is_local = is_local;
+    if (core_.is_serving || membership_.for_others() != nullptr) backing_changed(cookie);
+}
+
+void Mirror::backing_changed(metadata::Cookie cookie) {
+    if (Node* const node = core_.find(cookie); node != nullptr && !core_.is_over()) {
+        watch_.look_at(*node);
+        core_.changed();
+    }
+}
+
+// Making it, taking over ------------------------------------------------------------------------
+
+async::Task<bool> Mirror::until(bool (Mirror::*done)() const) {
+    while (!(this->*done)()) {
+        if (core_.is_over()) co_return false;
+        co_await core_.progress.wait();
+    }
+    co_return true;
+}
+
+bool Mirror::all_are_prepared() const {
+    return std::ranges::all_of(core_.nodes, [&](const auto& node) {
+        return node->superblock->holds(core_.form->history.age) &&
+               (node->pages == nullptr || node->pages->is_in_step());
+    });
+}
+
+async::Task<Outcome<>> Mirror::create(Init init) {
+    const Outcome<> prepared = co_await prepare(init);
+    if (!prepared) co_return prepared;
+    metadata::Form next = membership_.successor();
+    if (!co_await membership_.impose(std::move(next)))
+        co_return refuse(ErrorCode::node_lost, "a node was lost while it was being made");
+    begin_serving();
+    // Nodes whose content is not wanted are copied to.
+    for (const auto& node : core_.nodes) {
+        if (node->is_attached()) continue;
+        core_.become(*node, NodeEvent::admitted,
+                     node->is_witness ? "has a vote" : "what it lacks is copied to it");
+        if (!node->is_witness) core_.scope.spawn(joining_.bring_up(*node));
+    }
+    co_return Outcome<>{};
+}
+
+async::Task<Outcome<>> Mirror::prepare(Init init) {
+    Bits& bits = core_.bits();
+    const RegionRange all{RegionIndex(0), core_.shape().regions()};
+    if (init == Init::zero) bits.set(Bits::kUnwritten, all);
+    for (const auto& node : core_.nodes) {
+        CHECK(node->backing != nullptr);
+        CO_TRY_VOID(co_await node->backing->claim());
+        core_.become(*node, NodeEvent::found, "is being prepared");
+        joining_.begin_superblocks(*node);
+        node->superblock->send(core_.form);
+        if (node->is_witness) continue;
+        if (core_.record(*node)->attached) {
+            core_.become(*node, NodeEvent::named, "attached");
+            joining_.begin_pages(*node, true);
+        } else {
+            bits.set(Bits::stale_of(node->slot), all);
+            node->copied.emplace(core_.shape().regions());
+        }
+    }
+    for (const auto& node : core_.nodes)
+        if (node->pages != nullptr) node->pages->hurry();
+    if (!co_await until(&Mirror::all_are_prepared))
+        co_return refuse(ErrorCode::cancelled, "it was stopped while it was being made");
+    co_return Outcome<>{};
+}
+
+async::Task<Outcome<>> Mirror::assemble(std::uint64_t id, metadata::Cookie source,
+                                        std::vector<metadata::Cookie> others) {
+    Node* const node = core_.find(source);
+    CHECK(node != nullptr && node->backing != nullptr);
+    auto reading = co_await read_superblock(node->backing->device(), core_.record(*node)->size,
+                                            core_.memory.metadata);
+    if (!reading || !*reading)
+        co_return refuse(fmt::format("the superblock of {} can't be read", node->type));
+    node->sequence = (*reading)->sequence;
+    CO_TRY_VOID(co_await load_bits(*node, others));
+    // What it took and did not make durable is so from here on (rule 6).
+    const Result<> flushed = co_await core_.deliveries.ask(*node, {.op = Op::flush});
+    if (!flushed)
+        co_return refuse(flushed.error().code, fmt::format("flushing {} failed: {}", node->type,
+                                                           to_string(flushed.error().code)));
+    core_.become(*node, NodeEvent::found, "the others join it");
+    core_.become(*node, NodeEvent::named, "attached");
+    joining_.begin_superblocks(*node);
+    joining_.begin_pages(*node, true);
+    core_.regions->assume_settled(core_.world.clock.now());
+
+    metadata::Form next = membership_.successor();
+    next.history = metadata::fork(core_.form->history, id);
+    for (NodeRecord& record : next.nodes) record.attached = record.cookie == source;
+    // The others have votes meanwhile.
+    scope_.spawn(watch_.run());
+    is_watching_ = true;
+    if (!co_await membership_.impose(std::move(next)))
+        co_return refuse(ErrorCode::node_lost,
+                         fmt::format("{} was lost while it was being assembled", node->type));
+    begin_serving();
+    co_return Outcome<>{};
+}
+
+async::Task<Outcome<>> Mirror::load_bits(Node& source,
+                                         const std::vector<metadata::Cookie>& others) {
+    CO_TRY_VOID(co_await load_one(source, Bits::kIntent, others));
+    CO_TRY_VOID(co_await load_one(source, Bits::kUnwritten, others));
+    const RegionRange all{RegionIndex(0), core_.shape().regions()};
+    for (const auto& node : core_.nodes) {
+        if (node->is_witness) continue;
+        const BitmapName name = Bits::stale_of(node->slot);
+        CO_TRY_VOID(co_await load_one(source, name, others));
+        // Whatever was being changed may be different on each of them (rule 4).
+        if (node.get() == &source)
+            core_.bits().clear(name, all);
+        else
+            core_.bits().set_all_of(name, core_.bits().intent());
+    }
+    co_return Outcome<>{};
+}
+
+/// A bitmap as the source has it. Where that is damaged, as another node that is attached in the
+/// age has it; where all of them are, as it is safe.
+async::Task<Outcome<>> Mirror::load_one(Node& source, BitmapName name,
+                                        const std::vector<metadata::Cookie>& others) {
+    Bitmap damaged(core_.shape().regions());
+    auto loaded = co_await joining_.load_bitmap(source, name, damaged);
+    if (!loaded)
+        co_return refuse(loaded.error().code,
+                         fmt::format("reading the bitmaps of {} failed: {}", source.type,
+                                     to_string(loaded.error().code)));
+    Bitmap bitmap = *std::move(loaded);
+    if (damaged.any())
+        log::warning("storage {}: bitmaps of {} are damaged for {} regions", core_.settings.name,
+                     source.type, damaged.count().value());
+    for (auto other = others.begin(); damaged.any() && other != others.end(); ++other) {
+        Node* const node = core_.find(*other);
+        if (node == nullptr || node == &source || !node->is_connected()) continue;
+        Bitmap damaged_there(core_.shape().regions());
+        const auto there = co_await joining_.load_bitmap(*node, name, damaged_there);
+        if (!there) continue;
+        for (auto at = damaged.next_set(RegionIndex(0)); at;
+             at = damaged.next_set(*at + RegionCount(1))) {
+            if (damaged_there.test(*at)) continue;
+            if (there->test(*at))
+                bitmap.set(*at);
+            else
+                bitmap.clear(*at);
+            damaged.clear(*at);
+        }
+    }
+    core_.bits().load(name, std::move(bitmap));
+    co_return Outcome<>{};
+}
+
+void Mirror::begin_serving() {
+    core_.is_serving = true;
+    if (!is_watching_) scope_.spawn(watch_.run());
+    is_watching_ = true;
+    scope_.spawn(membership_.run());
+    scope_.spawn(evening_.run());
+    core_.changed();
+}
+
+// Serving ---------------------------------------------------------------------------------------
+
+block::Geometry Mirror::geometry() const {
+    block::Geometry whole = algorithm::kNeutralGeometry;
+    for (const auto& node : core_.nodes)
+        if (node->backing != nullptr && node->takes_part())
+            algorithm::merge_limits(whole, node->backing->device().geometry());
+    whole.size = core_.shape().data_size;
+    whole.can_flush = whole.can_trim = true;
+    whole.read_only = false;
+    return whole;
+}
+
+async::Task<Result<>> Mirror::execute(block::Request& request) {
+    if (core_.watch_sleeps) core_.progress.wake_all();
+    if (!resync_.is_running()) return perform(request);
+    return perform_timed(request);
+}
+
+async::Task<Result<>> Mirror::perform(block::Request& request) {
+    switch (request.op) {
+        case Op::read:
+            return reads_.read(request);
+        case Op::block_status:
+            return reads_.block_status(request);
+        case Op::flush:
+            return flushes_.flush();
+        case Op::write:
+        case Op::trim:
+        case Op::write_zeroes:
+            return changes_.change(request);
+    }
+    check_failed("a known operation", __FILE__, __LINE__);
+}
+
+async::Task<Result<>> Mirror::perform_timed(block::Request& request) {
+    const io::TimePoint begun = core_.world.clock.now();
+    const Result<> done = co_await perform(request);
+    resync_.note_latency(core_.world.clock.now() - begun);
+    co_return done;
+}
+
+// The end ---------------------------------------------------------------------------------------
+
+async::Task<bool> Mirror::finish(io::TimePoint deadline) {
+    if (!is_serving()) co_return false;
+    bool is_late = false;
+    auto late = [&] {
+        is_late = true;
+        end();
+    };
+    io::Deadline<decltype(late)> timer(late);
+    timer.arm(core_.world.clock, deadline);
+    const bool in_order = co_await finish_in_order();
+    co_return in_order && !is_late;
+}
+
+async::Task<bool> Mirror::finish_in_order() {
+    if (!co_await flushes_.flush()) co_return false;
+    while (core_.regions->has_settled()) {
+        if (core_.is_over()) co_return false;
+        if (!flushes_.clear_all_intents()) co_await core_.progress.wait();
+    }
+    const auto are_in_step = [&] {
+        return std::ranges::all_of(core_.nodes, [](const auto& node) {
+            if (!node->is_attached()) return true;
+            node->pages->hurry();
+            return node->pages->is_in_step();
+        });
+    };
+    while (!are_in_step()) {
+        if (core_.is_over()) co_return false;
+        co_await core_.progress.wait();
+    }
+    if (core_.regions->unsettled().any()) co_return false;
+    metadata::Form wish = *core_.form;
+    wish.stopped_cleanly = true;
+    membership_.wish = std::move(wish);
+    core_.changed();
+    while (!core_.form->stopped_cleanly) {
+        if (core_.is_over()) co_return false;
+        co_await core_.progress.wait();
+    }
+    co_return true;
+}
+
+void Mirror::end() {
+    core_.is_stopping = true;
+    for (const auto& node : core_.nodes) {
+        if (node->pages != nullptr) node->pages->stop();
+        if (node->superblock != nullptr) node->superblock->stop();
+    }
+    core_.progress.wake_all();
+    core_.deliveries.wake_all();
+}
+
+async::Task<void> Mirror::join() {
+    co_await scope_.join();
+    co_await core_.deliveries.join();
+}
+
+std::vector<Mirror::NodeView> Mirror::nodes() const {
+    std::vector<NodeView> views;
+    for (const NodeRecord& record : core_.form->nodes) {
+        const Node* const node = core_.find(record.cookie);
+        if (node == nullptr) continue;
+        SectorCount stale;
+        if (!node->is_witness)
+            stale = SectorCount(core_.bits().stale(node->slot).count().value() *
+                                core_.shape().region_size().value());
+        views.push_back({.cookie = node->cookie,
+                         .state = node->state,
+                         .is_connected = node->is_connected(),
+                         .stale = stale,
+                         .reason = node->reason,
+                         .since = node->since});
+    }
+    return views;
+}
+
+}  // namespace dst::mirror

@@ -1,0 +1,123 @@
+// Mirror: copies of one device on several nodes, which come and go. Design §7 has the rules that it
+// keeps, docs/consistency.md the reasons why nothing acknowledged is lost and nothing stale read.
+//
+// It is told where its nodes are (backing.h), and that it may start, from which age and from which
+// node (metadata/assembly.h decides that). Of requests that overlap and of which one is a change it
+// must be given one at a time.
+//
+//     core         what all parts share        regions, bits   what is known of each region
+//     changes      writes, trims, zeroes       reads           from one copy, or another
+//     flushes      and what follows from them  sender          one request to several nodes
+//     membership   who is attached: ages       joining         how a node comes back
+//     resync       what it lacks is copied     watch, lease    what time brings
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "algorithm/mirror/changes.h"
+#include "algorithm/mirror/core.h"
+#include "algorithm/mirror/evening.h"
+#include "algorithm/mirror/flushes.h"
+#include "algorithm/mirror/joining.h"
+#include "algorithm/mirror/lease.h"
+#include "algorithm/mirror/membership.h"
+#include "algorithm/mirror/reads.h"
+#include "algorithm/mirror/resync.h"
+#include "algorithm/mirror/sender.h"
+#include "algorithm/mirror/watch.h"
+
+namespace dst::mirror {
+
+/// What the data of a new mirror is.
+enum class Init : std::uint8_t {
+    zero,          // nothing: all of it reads as zeroes, and nothing is copied
+    adopt,         // the first node's; the others are stale
+    assume_clean,  // that of all nodes, which are equal
+};
+
+class Mirror {
+  public:
+    /// Nodes are those of `form`'s table. `form` is the age to take over from, or the first one of
+    /// a new storage. All references outlive it.
+    Mirror(io::World& world, Memory memory, metadata::Head head, Settings settings,
+           metadata::Form form, Owner& owner);
+    ~Mirror();
+
+    /// Where a node of the table is. Before `create` and `assemble` for those that take part in
+    /// them; others join when they answer. Outlives the mirror.
+    void found(metadata::Cookie cookie, Backing& backing, bool is_local);
+    /// Something about a node's backing has changed: it is connected, lost, or taken.
+    void backing_changed(metadata::Cookie cookie);
+
+    /// Makes the storage that `form` describes: bitmaps and superblocks on all nodes, which have
+    /// all been found. Serves when it returns; on refusal nothing is in force. Suspends.
+    async::Task<Outcome<>> create(Init init);
+    /// Takes over: loads the bits of `source`, which was attached in the age (what is damaged
+    /// there, from `others` that hold it), makes it flush, and sends an age with `id` that names
+    /// it alone. Serves when it returns. Suspends.
+    async::Task<Outcome<>> assemble(std::uint64_t id, metadata::Cookie source,
+                                    std::vector<metadata::Cookie> others);
+
+    [[nodiscard]] block::Geometry geometry() const;
+    /// As block::Device; fails once it is over. Suspends.
+    async::Task<Result<>> execute(block::Request& request);
+
+    /// Flushes, and leaves an age that says that all is in order, until `deadline`. Nobody may send
+    /// any more. False: it did not come to that. Suspends.
+    async::Task<bool> finish(io::TimePoint deadline);
+    /// Nothing is answered from now on. What is under way ends when its backings are dropped.
+    void end();
+    /// Waits until nothing is under way. After `end`. Suspends.
+    async::Task<void> join();
+
+    [[nodiscard]] const metadata::Form& form() const { return *core_.form; }
+    [[nodiscard]] bool is_serving() const { return core_.is_serving && !core_.is_over(); }
+    /// Why no age can be formed any more: another head has the nodes. Empty: it can.
+    [[nodiscard]] const std::string& fenced() const { return core_.fenced; }
+
+    struct NodeView {
+        metadata::Cookie cookie = 0;
+        NodeState state = NodeState::away;
+        bool is_connected = false;
+        SectorCount stale;
+        std::string reason;
+        io::WallTime since;
+    };
+    /// In the order of the table.
+    [[nodiscard]] std::vector<NodeView> nodes() const;
+    [[nodiscard]] std::optional<Resync::View> resync() const { return resync_.view(); }
+    /// Requests that nobody can answer at the moment.
+    [[nodiscard]] std::size_t waiting() const { return reads_.waiting() + changes_.waiting(); }
+    /// Whom they wait for, for a person; empty: for nobody.
+    [[nodiscard]] std::string obstacle() const { return membership_.obstacle(); }
+
+  private:
+    async::Task<Outcome<>> load_bits(Node& source, const std::vector<metadata::Cookie>& others);
+    async::Task<Outcome<>> load_one(Node& source, BitmapName name,
+                                    const std::vector<metadata::Cookie>& others);
+    async::Task<Outcome<>> prepare(Init init);
+    async::Task<bool> until(bool (Mirror::*done)() const);
+    [[nodiscard]] bool all_are_prepared() const;
+    void begin_serving();
+    async::Task<Result<>> perform(block::Request& request);
+    async::Task<Result<>> perform_timed(block::Request& request);
+    async::Task<bool> finish_in_order();
+
+    Core core_;
+    Membership membership_;
+    Lease lease_;
+    Sender sender_;
+    Flushes flushes_;
+    Changes changes_;
+    Reads reads_;
+    Evening evening_;
+    Resync resync_;
+    Joining joining_;
+    Watch watch_;
+    bool is_watching_ = false;
+    async::Scope scope_;  // last: its tasks use all of the above
+};
+
+}  // namespace dst::mirror

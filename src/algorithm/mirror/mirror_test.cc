@@ -1,0 +1,365 @@
+// A mirror over nodes in memory whose links can be cut: making it, losing nodes, taking them back,
+// taking it over, errors. (Crashes, power cuts and whole clusters are simulated: sim/.)
+#include "algorithm/mirror/mirror.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cstring>
+#include <memory>
+#include <random>
+
+#include "io/uring/test_reactor.h"
+#include "node/local.h"
+
+namespace dst::mirror {
+namespace {
+
+using namespace std::chrono_literals;
+using async::Task;
+using block::Op;
+using block::Request;
+using metadata::Cookie;
+
+/// A disk in memory behind a link that can be cut.
+class FakeNode final : public Backing, public block::Device {
+  public:
+    FakeNode(Cookie cookie, SectorCount size) : id(cookie), disk(size, cookie) {}
+
+    [[nodiscard]] block::Device& device() const override { return const_cast<FakeNode&>(*this); }
+    [[nodiscard]] bool is_connected() const override { return connected; }
+    [[nodiscard]] std::string reason() const override { return connected ? "connected" : "cut"; }
+    [[nodiscard]] std::optional<io::TimePoint> vouched_at() const override { return std::nullopt; }
+    [[nodiscard]] bool is_taken() const override { return false; }
+    Task<Outcome<>> claim() override { co_return Outcome<>{}; }
+    void drop() override {
+        ++drops;
+        link.wake_all();
+    }
+
+    [[nodiscard]] block::Geometry geometry() const override { return disk.geometry(); }
+    [[nodiscard]] std::uint64_t instance() const override { return id; }
+    Task<Result<>> execute(Request& request) override {
+        const std::uint64_t dropped = drops;
+        while (!connected) {
+            if (request.if_connected || dropped != drops)
+                co_return fail(ErrorCode::node_lost, "cut");
+            co_await link.wait();
+            if (dropped != drops) co_return fail(ErrorCode::node_lost, "dropped");
+        }
+        ++requests;
+        if (fail_changes && block::is_change(request.op) &&
+            request.range.end() <= SectorIndex(kDataSectors))
+            co_return fail(ErrorCode::io_error, "broken");
+        if (fail_reads && request.op == Op::read &&
+            request.range.end() <= SectorIndex(kDataSectors))
+            co_return fail(ErrorCode::io_error, "broken");
+        co_return co_await disk.execute(request);
+    }
+
+    static constexpr std::uint64_t kDataSectors = 8192;
+    const Cookie id;
+    node::MemoryDevice disk;
+    bool connected = true;
+    bool fail_changes = false;
+    bool fail_reads = false;
+    std::uint64_t drops = 0;
+    std::uint64_t requests = 0;
+    async::WaitQueue link;
+};
+
+class MirrorTest : public testing::Test, public Owner {
+  public:
+    static constexpr SectorCount kNodeSize{16384};  // 8 MiB
+
+    void mirror_changed() override { changes.wake_all(); }
+
+    void run(Task<void> (*body)(MirrorTest&)) {
+        reactor->block_on([](MirrorTest& t, Task<void> (*test)(MirrorTest&)) -> Task<void> {
+            co_await test(t);
+            co_await t.end();
+        }(*this, body));
+    }
+    Task<void> end() {
+        if (mirror == nullptr) co_return;
+        mirror->end();
+        for (auto& node : nodes) node->drop();
+        co_await mirror->join();
+        mirror.reset();
+    }
+    metadata::Form first_form(std::size_t count) {
+        metadata::Form form;
+        form.storage_id.bytes[0] = std::byte{7};
+        form.name = "vol0";
+        form.algorithm = "mirror";
+        form.history = metadata::first_history(42);
+        form.votes_since = form.history.age;
+        std::vector<SectorCount> sizes(count, kNodeSize);
+        form.shape = *metadata::plan_shape(sizes);
+        form.head = {.id = 1, .incarnation = 1};
+        form.is_forming = true;
+        for (std::size_t at = 0; at < count; ++at) {
+            if (nodes.size() <= at) nodes.push_back(std::make_unique<FakeNode>(at + 1, kNodeSize));
+            form.nodes.push_back({.cookie = at + 1,
+                                  .slot = static_cast<std::uint8_t>(at),
+                                  .size = kNodeSize,
+                                  .attached = true,
+                                  .is_witness = false,
+                                  .has_vote = true,
+                                  .instance = at + 1,
+                                  .type = "L: node" + std::to_string(at)});
+        }
+        return form;
+    }
+    void make(metadata::Form form) {
+        mirror = std::make_unique<Mirror>(world, Memory{metadata_account, copies_account},
+                                          metadata::Head{.id = 1, .incarnation = ++incarnation},
+                                          Settings{.name = "vol0", .grace = 200ms}, std::move(form),
+                                          *this);
+        for (auto& node : nodes) mirror->found(node->id, *node, true);
+    }
+    Task<void> create(std::size_t count) {
+        make(first_form(count));
+        const auto created = co_await mirror->create(Init::zero);
+        EXPECT_TRUE(created.has_value()) << created.error().text;
+    }
+    Task<Result<>> write(std::uint64_t at, std::uint64_t count, int fill, bool fua = false) {
+        block::Buffer buffer = co_await payloads.allocate(count * kSectorBytes);
+        std::memset(buffer.bytes().data(), fill, count * kSectorBytes);
+        Request request{.op = Op::write,
+                        .fua = fua,
+                        .range = {SectorIndex(at), SectorCount(count)},
+                        .data = buffer.bytes().first(count * kSectorBytes),
+                        .buffer = &buffer};
+        co_return co_await mirror->execute(request);
+    }
+    Task<int> read(std::uint64_t at) {
+        block::Buffer buffer = co_await payloads.allocate(kSectorBytes);
+        Request request{.op = Op::read,
+                        .range = {SectorIndex(at), SectorCount(1)},
+                        .data = buffer.bytes().first(kSectorBytes)};
+        const auto done = co_await mirror->execute(request);
+        EXPECT_TRUE(done.has_value()) << to_string(done.error().code);
+        for (const std::byte byte : request.data) EXPECT_EQ(byte, request.data[0]);
+        co_return static_cast<int>(request.data[0]);
+    }
+    Task<Result<>> flush() {
+        Request request{.op = Op::flush};
+        co_return co_await mirror->execute(request);
+    }
+    std::vector<std::byte> content(FakeNode& node) {
+        std::vector<std::byte> all(FakeNode::kDataSectors * kSectorBytes);
+        Request request{.op = Op::read,
+                        .range = {SectorIndex(0), SectorCount(FakeNode::kDataSectors)},
+                        .data = all};
+        reactor_done(node.disk.execute(request));
+        return all;
+    }
+    /// Devices in memory answer at once.
+    static void reactor_done(Task<Result<>> task) {
+        async::Scope scope;
+        scope.spawn(
+            [](Task<Result<>> inner) -> Task<void> { co_await std::move(inner); }(std::move(task)));
+        EXPECT_TRUE(scope.empty());
+    }
+    NodeState state_of(std::size_t at) const { return mirror->nodes()[at].state; }
+    Task<void> until_state(std::size_t at, NodeState state) {
+        const auto deadline = world.clock.now() + 5s;
+        // Attached is who is named in an age that was sent; here it shall be in force, too.
+        const auto is_there = [&] {
+            return state_of(at) == state &&
+                   (state != NodeState::attached || mirror->form().find(nodes[at]->id)->attached);
+        };
+        while (!is_there() && world.clock.now() < deadline)
+            co_await io::wait_until(world.clock, changes, deadline);
+        EXPECT_EQ(to_string(state_of(at)), to_string(state)) << mirror->nodes()[at].reason;
+    }
+    void connect(std::size_t at, bool connected) {
+        nodes[at]->connected = connected;
+        nodes[at]->link.wake_all();
+        mirror->backing_changed(nodes[at]->id);
+    }
+
+    std::unique_ptr<io::uring::Reactor> reactor = *io::uring::Reactor::create();
+    io::World world = reactor->world();
+    block::BufferPool pool{64 << 20};
+    block::Account payloads{pool, 4};
+    block::Account metadata_account{pool, 4};
+    block::Account copies_account{pool, 2};
+    std::uint64_t incarnation = 0;
+    std::vector<std::unique_ptr<FakeNode>> nodes;
+    std::unique_ptr<Mirror> mirror;
+    async::WaitQueue changes;
+};
+
+TEST_F(MirrorTest, what_is_written_is_read_and_on_all_nodes) {
+    run([](MirrorTest& t) -> Task<void> {
+        co_await t.create(3);
+        EXPECT_EQ(co_await t.read(100), 0);
+        EXPECT_TRUE((co_await t.write(100, 8, 0x11)).has_value());
+        EXPECT_TRUE((co_await t.write(127, 2, 0x22)).has_value());
+        EXPECT_EQ(co_await t.read(100), 0x11);
+        EXPECT_EQ(co_await t.read(128), 0x22);
+        EXPECT_EQ(co_await t.read(99), 0);
+        EXPECT_TRUE((co_await t.flush()).has_value());
+        for (auto& node : t.nodes) {
+            const auto content = t.content(*node);
+            EXPECT_EQ(content, t.content(*t.nodes[0]));
+            EXPECT_EQ(content[100 * kSectorBytes], std::byte{0x11});
+        }
+    });
+}
+
+TEST_F(MirrorTest, a_silent_node_is_left_out_and_gets_what_it_lacks_when_it_is_back) {
+    run([](MirrorTest& t) -> Task<void> {
+        co_await t.create(2);
+        EXPECT_TRUE((co_await t.write(0, 8, 1)).has_value());
+        t.connect(1, false);
+        const auto begun = t.world.clock.now();
+        EXPECT_TRUE((co_await t.write(0, 8, 2)).has_value());
+        EXPECT_LT(t.world.clock.now() - begun, 1s);
+        EXPECT_EQ(to_string(t.state_of(1)), to_string(NodeState::away));
+        EXPECT_TRUE((co_await t.write(4096, 8, 3)).has_value());
+        EXPECT_EQ(co_await t.read(0), 2);
+        EXPECT_GT(t.mirror->nodes()[1].stale.value(), 0u);
+        t.connect(1, true);
+        co_await t.until_state(1, NodeState::attached);
+        EXPECT_EQ(t.mirror->nodes()[1].stale.value(), 0u);
+        EXPECT_EQ(t.content(*t.nodes[0]), t.content(*t.nodes[1]));
+        // And now the other one is the one to go.
+        t.connect(0, false);
+        EXPECT_EQ(co_await t.read(4096), 3);
+        EXPECT_TRUE((co_await t.write(4096, 8, 4)).has_value());
+        EXPECT_EQ(co_await t.read(4096), 4);
+    });
+}
+
+TEST_F(MirrorTest, the_last_node_is_waited_for) {
+    run([](MirrorTest& t) -> Task<void> {
+        co_await t.create(2);
+        EXPECT_TRUE((co_await t.write(0, 8, 1)).has_value());
+        t.connect(0, false);
+        t.connect(1, false);
+        async::Scope scope;
+        bool done = false;
+        scope.spawn([](MirrorTest& test, bool& written) -> Task<void> {
+            EXPECT_TRUE((co_await test.write(0, 8, 2)).has_value());
+            written = true;
+        }(t, done));
+        co_await io::sleep_for(t.world.clock, 600ms);
+        EXPECT_FALSE(done);
+        EXPECT_NE(t.mirror->obstacle(), "");
+        t.connect(1, true);
+        co_await scope.join();
+        EXPECT_EQ(co_await t.read(0), 2);
+        EXPECT_EQ(to_string(t.state_of(0)), to_string(NodeState::away));
+    });
+}
+
+TEST_F(MirrorTest, a_node_that_fails_a_write_is_left_out_and_an_error_of_all_is_the_users) {
+    run([](MirrorTest& t) -> Task<void> {
+        co_await t.create(3);
+        EXPECT_TRUE((co_await t.write(0, 128, 1)).has_value());
+        t.nodes[2]->fail_changes = true;
+        EXPECT_TRUE((co_await t.write(8, 8, 2)).has_value());
+        EXPECT_NE(to_string(t.state_of(2)), to_string(NodeState::attached));
+        t.nodes[0]->fail_changes = t.nodes[1]->fail_changes = true;
+        EXPECT_FALSE((co_await t.write(16, 8, 3)).has_value());
+        EXPECT_EQ(to_string(t.state_of(0)), to_string(NodeState::attached));
+        EXPECT_EQ(to_string(t.state_of(1)), to_string(NodeState::attached));
+        for (auto& node : t.nodes) node->fail_changes = false;
+        EXPECT_EQ(co_await t.read(8), 2);
+        co_await t.until_state(2, NodeState::attached);
+    });
+}
+
+TEST_F(MirrorTest, what_can_not_be_read_comes_from_another_node_and_is_written_again) {
+    run([](MirrorTest& t) -> Task<void> {
+        co_await t.create(2);
+        EXPECT_TRUE((co_await t.write(0, 8, 1)).has_value());
+        t.nodes[0]->fail_reads = t.nodes[1]->fail_reads = false;
+        t.nodes[0]->fail_reads = true;
+        EXPECT_EQ(co_await t.read(0), 1);
+        EXPECT_EQ(co_await t.read(3), 1);
+        t.nodes[1]->fail_reads = true;
+        block::Buffer buffer = co_await t.payloads.allocate(512);
+        Request request{.op = Op::read,
+                        .range = {SectorIndex(0), SectorCount(1)},
+                        .data = buffer.bytes().first(512)};
+        EXPECT_FALSE((co_await t.mirror->execute(request)).has_value());
+    });
+}
+
+TEST_F(MirrorTest, it_is_taken_over_after_a_crash_and_the_other_node_joins) {
+    run([](MirrorTest& t) -> Task<void> {
+        co_await t.create(2);
+        EXPECT_TRUE((co_await t.write(0, 8, 1)).has_value());
+        EXPECT_TRUE((co_await t.write(4096, 8, 2)).has_value());
+        const metadata::Form form = t.mirror->form();
+        co_await t.end();
+        t.make(form);
+        const auto assembled = co_await t.mirror->assemble(77, 1, {2});
+        EXPECT_TRUE(assembled.has_value()) << assembled.error().text;
+        EXPECT_EQ(t.mirror->form().history.age, (metadata::Age{77, 1}));
+        EXPECT_EQ(co_await t.read(0), 0);  // nobody flushed: the region counts as unwritten
+        co_await t.until_state(1, NodeState::attached);
+        EXPECT_TRUE((co_await t.write(0, 8, 3)).has_value());
+        EXPECT_TRUE((co_await t.flush()).has_value());
+        EXPECT_TRUE(co_await t.mirror->finish(t.world.clock.now() + 3s));
+        EXPECT_TRUE(t.mirror->form().stopped_cleanly);
+        const metadata::Form after = t.mirror->form();
+        co_await t.end();
+        t.make(after);
+        const auto again = co_await t.mirror->assemble(78, 2, {1});
+        EXPECT_TRUE(again.has_value());
+        EXPECT_EQ(co_await t.read(0), 3);
+        co_await t.until_state(0, NodeState::attached);
+        EXPECT_EQ(t.mirror->nodes()[0].stale.value(), 0u);
+    });
+}
+
+TEST_F(MirrorTest, copies_are_equal_after_any_order_of_changes_and_cuts) {
+    run([](MirrorTest& t) -> Task<void> {
+        co_await t.create(3);
+        const auto seed = std::random_device{}();
+        SCOPED_TRACE("seed " + std::to_string(seed));
+        std::mt19937 random(seed);
+        std::vector<int> model(FakeNode::kDataSectors);
+        for (unsigned round = 0; round < 400; ++round) {
+            if (round % 20 == 19) {
+                const std::size_t at = random() % 3;
+                t.connect(at, !t.nodes[at]->connected);
+            }
+            if (std::ranges::none_of(t.nodes, &FakeNode::connected)) t.connect(random() % 3, true);
+            const std::uint64_t count = 1 + random() % 200;
+            const std::uint64_t at = random() % (FakeNode::kDataSectors - count);
+            const int fill = static_cast<int>(1 + random() % 250);
+            async::Scope scope;
+            bool written = false;
+            scope.spawn([](MirrorTest& test, std::uint64_t first, std::uint64_t length, int with,
+                           bool& done) -> Task<void> {
+                EXPECT_TRUE((co_await test.write(first, length, with)).has_value());
+                done = true;
+            }(t, at, count, fill, written));
+            const auto deadline = t.world.clock.now() + 2s;
+            while (!written && t.world.clock.now() < deadline)
+                co_await io::sleep_for(t.world.clock, 10ms);
+            if (!written)
+                for (std::size_t node = 0; node < 3; ++node) t.connect(node, true);
+            co_await scope.join();
+            std::fill_n(model.begin() + static_cast<std::ptrdiff_t>(at), count, fill);
+            const std::uint64_t asked = random() % FakeNode::kDataSectors;
+            EXPECT_EQ(co_await t.read(asked), model[asked]);
+        }
+        for (std::size_t at = 0; at < 3; ++at) t.connect(at, true);
+        for (std::size_t at = 0; at < 3; ++at) co_await t.until_state(at, NodeState::attached);
+        EXPECT_EQ(t.content(*t.nodes[0]), t.content(*t.nodes[1]));
+        EXPECT_EQ(t.content(*t.nodes[0]), t.content(*t.nodes[2]));
+        const auto content = t.content(*t.nodes[0]);
+        for (std::uint64_t at = 0; at < FakeNode::kDataSectors; ++at)
+            EXPECT_EQ(static_cast<int>(content[at * kSectorBytes]), model[at]) << at;
+    });
+}
+
+}  // namespace
+}  // namespace dst::mirror

@@ -1,0 +1,89 @@
+// Node: a node of a mirror at run time. Private to the mirror.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "algorithm/mirror/backing.h"
+#include "algorithm/mirror/bits.h"
+#include "algorithm/mirror/node_state.h"
+#include "algorithm/mirror/page_writer.h"
+#include "algorithm/mirror/superblock_writer.h"
+#include "metadata/form.h"
+
+namespace dst::mirror {
+
+struct Node {
+    explicit Node(const metadata::NodeRecord& record)
+        : cookie(record.cookie),
+          slot(record.slot),
+          is_witness(record.is_witness),
+          type(record.type) {}
+
+    const metadata::Cookie cookie;
+    const std::uint8_t slot;
+    const bool is_witness;
+    const std::string type;  // as the tree shows it
+    /// Null while nobody knows where it is.
+    Backing* backing = nullptr;
+    bool is_local = false;
+
+    NodeState state = NodeState::away;
+    /// Why it is in that state, for a person, and since when.
+    std::string reason = "not seen yet";
+    io::WallTime since;
+
+    /// Grows each time it leaves: who waits for an answer from before waits no longer.
+    std::uint64_t membership = 0;
+    /// It failed something that the others did: it has to leave.
+    bool has_failed = false;
+    /// A joining one: takes no part any more, and leaves once that is noted.
+    bool is_leaving = false;
+    /// Since when it does not answer; nothing while it does.
+    std::optional<io::TimePoint> silent_since;
+    /// It is looked at no sooner: it left because it failed, or can't join as it is.
+    io::TimePoint try_again_at;
+    io::Duration backoff{};
+
+    /// Requests under way, and tasks that write to it.
+    std::size_t in_flight = 0;
+    std::size_t writers = 0;
+    /// Where the previous read ended.
+    SectorIndex position;
+
+    /// Regions that are copied and not flushed yet: stale, but taking changes. While it joins.
+    std::optional<Bitmap> copied;
+    /// Intents and stale bits have to be durable here, too.
+    bool holds_bits = false;
+    /// While it is one of those that are written to.
+    std::unique_ptr<PageWriter> pages;
+    std::unique_ptr<SuperblockWriter> superblock;
+    std::uint64_t sequence = 0;  // of the superblock that was found there
+
+    // Counted for status and metrics.
+    std::uint64_t read_errors = 0;
+    std::uint64_t rewritten = 0;
+
+    [[nodiscard]] bool is_attached() const { return state == NodeState::attached; }
+    [[nodiscard]] bool is_joining() const {
+        return state == NodeState::joining || state == NodeState::completing;
+    }
+    /// Takes changes, where it is not stale.
+    [[nodiscard]] bool takes_part() const {
+        return is_attached() || (is_joining() && !is_leaving && !is_witness);
+    }
+    [[nodiscard]] bool is_connected() const {
+        return backing != nullptr && backing->is_connected();
+    }
+    [[nodiscard]] bool is_taken() const { return backing != nullptr && backing->is_taken(); }
+    /// Silent for as long as `grace` and more.
+    [[nodiscard]] bool is_silent(io::TimePoint now, io::Duration grace) const {
+        return silent_since && now >= *silent_since + grace;
+    }
+    /// Nothing of an earlier membership is under way there.
+    [[nodiscard]] bool is_quiet() const { return in_flight == 0 && writers == 0; }
+};
+
+}  // namespace dst::mirror

@@ -1,0 +1,69 @@
+// PageWriter: keeps the bitmaps on one node in step with those in memory.
+//
+// Pages that were changed are written when somebody waits for them (`hurry`), many at a time, or
+// else some time later. A page that changes while it is written is written again; what was in it
+// when it was encoded is what counts as durable.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "algorithm/mirror/bits.h"
+#include "async/scope.h"
+#include "async/wait.h"
+#include "block/buffer.h"
+#include "block/device.h"
+#include "io/clock.h"
+
+namespace dst::mirror {
+
+class PageWriter final : private Bits::Watcher {
+  public:
+    /// What nobody waits for is written so long after it changed.
+    static constexpr io::Duration kLazily = std::chrono::milliseconds(500);
+    /// Memory that it holds at most.
+    static constexpr std::size_t kBytesMax = 64 << 10;
+
+    /// `device`: the node's, with `layout` on it; buffers are from `account`; `progress` is woken
+    /// whenever more is durable. All outlive it.
+    PageWriter(Bits& bits, block::Device& device, const metadata::Layout& layout,
+               block::Account& account, io::Clock& clock, async::WaitQueue& progress);
+
+    /// What the node has is unknown: all pages are written anew.
+    void write_all();
+    /// The node has this page as it is in memory now.
+    void assume_durable(PageNumber page);
+
+    /// Writes until `stop`, or until a write fails, which is what it returns. Runs once. Suspends.
+    async::Task<Result<>> run();
+    void stop();
+    /// Somebody waits: what has changed is to be written now.
+    void hurry();
+
+    [[nodiscard]] bool is_durable(PageNumber page, Version version) const {
+        return durable_[page] >= version;
+    }
+    /// All is written that has changed.
+    [[nodiscard]] bool is_in_step() const { return dirty_.empty() && writing_ == 0; }
+
+  private:
+    void page_changed(PageNumber page) override;
+    async::Task<void> write_batch(Result<>& result);
+    async::Task<void> write_run(PageNumber first, std::uint32_t count, Result<>& result);
+
+    Bits& bits_;
+    block::Device& device_;
+    const metadata::Layout layout_;
+    block::Account& account_;
+    io::Clock& clock_;
+    async::WaitQueue& progress_;
+    std::vector<Version> durable_;  // by page; 0: unknown
+    std::vector<bool> is_dirty_;    // stands in `dirty_`
+    std::vector<PageNumber> dirty_;
+    std::size_t writing_ = 0;
+    bool hurried_ = false;
+    bool stopping_ = false;
+    async::WaitQueue work_;
+};
+
+}  // namespace dst::mirror

@@ -1,0 +1,66 @@
+// Resync: what a joining node lacks is copied to it. Rule 5 of design §7.
+//
+// A window slides over the regions that are stale there; regions in it are locked, once the changes
+// that were there are answered, copied from an attached node, and take changes again from then on.
+// They stay stale until the node has flushed them. So it may be interrupted anywhere, and goes on
+// from what the bits say, after any number of restarts.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+
+#include "algorithm/mirror/core.h"
+#include "algorithm/mirror/membership.h"
+#include "algorithm/mirror/reads.h"
+
+namespace dst::mirror {
+
+class Resync {
+  public:
+    Resync(Core& core, Membership& membership, Reads& reads)
+        : core_(core), membership_(membership), reads_(reads) {}
+
+    /// Copies until no region of `node` is stale, or it leaves, or the mirror is over. Suspends.
+    async::Task<void> run(Node& node);
+
+    [[nodiscard]] bool is_running() const { return running_ > 0; }
+    /// A request of a user took so long.
+    void note_latency(io::Duration took);
+
+    struct View {
+        SectorCount done;  // of what was stale when the nodes came back
+        SectorCount total;
+        std::uint64_t bytes_per_second = 0;
+    };
+    /// Nothing if nothing is being copied.
+    [[nodiscard]] std::optional<View> view() const;
+
+  private:
+    /// What a copying of one node has in hand.
+    struct Course;
+    async::Task<void> copy_window(Course& course, RegionRange regions);
+    async::Task<Result<>> copy(Course& course, SectorRange range);
+    async::Task<bool> is_equal(Node& source, Node& target, SectorRange range);
+    async::Task<Result<>> flush_copied(Course& course);
+    [[nodiscard]] std::optional<RegionRange> next_window(const Course& course) const;
+    void adapt();
+    [[nodiscard]] static bool goes_on(const Course& course);
+
+    Core& core_;
+    Membership& membership_;
+    Reads& reads_;
+    // Pieces that may be copied at the same time, all nodes together; and how that came about.
+    static constexpr std::size_t kPiecesMax = 16;
+    std::size_t pieces_allowed_ = 4;
+    std::size_t pieces_ = 0;
+    std::uint64_t latencies_ = 0;
+    io::Duration latency_{};
+    io::TimePoint adapted_at_;
+    std::uint64_t running_ = 0;
+    SectorCount total_;
+    SectorCount done_;
+    std::uint64_t bytes_lately_ = 0;
+    std::uint64_t rate_ = 0;
+};
+
+}  // namespace dst::mirror

@@ -1,0 +1,56 @@
+// SuperblockWriter: writes ages to one node, one after another.
+//
+// An age is durable there when both copies are written, one after the other, so that a power cut
+// leaves one whole copy at any time. A later age than the one that is being written waits for it:
+// nothing overtakes on one node.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <optional>
+
+#include "async/wait.h"
+#include "block/buffer.h"
+#include "block/device.h"
+#include "metadata/superblock.h"
+
+namespace dst::mirror {
+
+/// Shared by all the nodes that it is sent to, some of which may be slow.
+using FormHandle = std::shared_ptr<const metadata::Form>;
+
+class SuperblockWriter {
+  public:
+    /// `size`: the node's, whole pages, large enough; `sequence`: of what it holds now, 0 if it
+    /// holds nothing. `progress` is woken whenever something is durable. All outlive it.
+    SuperblockWriter(block::Device& device, SectorCount size, metadata::Cookie cookie,
+                     std::uint64_t sequence, block::Account& account, async::WaitQueue& progress);
+
+    /// `form` is to be written; an earlier one that was not begun is left out.
+    void send(FormHandle form);
+    /// What the node is known to hold durably.
+    void assume(const metadata::Age& age) { durable_ = age; }
+    [[nodiscard]] const std::optional<metadata::Age>& durable() const { return durable_; }
+    [[nodiscard]] bool holds(const metadata::Age& age) const { return durable_ == age; }
+
+    /// Writes until `stop`, or until a write fails, which is what it returns. Runs once. Suspends.
+    async::Task<Result<>> run();
+    void stop();
+
+  private:
+    async::Task<Result<>> write(const metadata::Form& form);
+
+    block::Device& device_;
+    const std::array<SectorRange, metadata::kSuperblockCopies> places_;
+    const metadata::Cookie cookie_;
+    std::uint64_t sequence_;
+    block::Account& account_;
+    async::WaitQueue& progress_;
+    FormHandle wanted_;
+    std::optional<metadata::Age> durable_;
+    bool stopping_ = false;
+    async::WaitQueue work_;
+};
+
+}  // namespace dst::mirror

@@ -1,0 +1,113 @@
+#include "algorithm/mirror/watch.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "base/log.h"
+
+namespace dst::mirror {
+namespace {
+
+using namespace std::chrono_literals;
+
+/// How exact all of this is, while there is something to look at.
+constexpr io::Duration kTick = 100ms;
+/// What was changed and is not durable is flushed after this time, if nobody does: else its regions
+/// would have to be copied after a crash.
+constexpr io::Duration kFlushAfter = 2s;
+
+}  // namespace
+
+async::Task<void> Watch::run() {
+    while (!core_.is_over()) {
+        core_.deliveries.tick();
+        const bool is_busy = look_at_all();
+        look_for_fence();
+        if (core_.is_over()) break;
+        if (is_busy) {
+            co_await io::sleep_for(core_.world.clock, kTick);
+            // Whoever waits for time to pass (a lease) looks again.
+            core_.progress.wake_all();
+        } else {
+            core_.watch_sleeps = true;
+            co_await core_.progress.wait();
+            core_.watch_sleeps = false;
+        }
+    }
+    // Nobody waits for what will never be.
+    core_.progress.wake_all();
+    core_.deliveries.wake_all();
+}
+
+/// True if there is something that only time may change.
+bool Watch::look_at_all() {
+    bool is_busy = false;
+    for (const auto& node : core_.nodes) {
+        look_at(*node);
+        is_busy |= node->silent_since && (node->is_attached() || node->is_joining());
+        is_busy |= node->state == NodeState::away && node->is_connected();
+    }
+    is_busy |= look_for_slow_ones();
+    is_busy |= flushes_.clear_intents();
+    if (core_.regions->unsettled().any()) {
+        is_busy = true;
+        if (flush_at_ == io::TimePoint::max()) flush_at_ = core_.deliveries.now() + kFlushAfter;
+        if (core_.deliveries.now() >= flush_at_ && !is_flushing_) {
+            is_flushing_ = true;
+            core_.scope.spawn(flush_some_time());
+        }
+    } else {
+        flush_at_ = io::TimePoint::max();
+    }
+    return is_busy;
+}
+
+async::Task<void> Watch::flush_some_time() {
+    static_cast<void>(co_await flushes_.flush());  // nobody asked; who does gets the error
+    is_flushing_ = false;
+    flush_at_ = io::TimePoint::max();
+}
+
+void Watch::look_at(Node& node) {
+    const bool answers = node.is_connected();
+    if (answers)
+        node.silent_since.reset();
+    else if (!node.silent_since)
+        node.silent_since = core_.world.clock.now();
+    // The attached ones are left out by the next age, when that may be made.
+    const bool is_late = node.is_silent(core_.world.clock.now(), core_.settings.grace);
+    if (node.is_joining() && (is_late || node.is_taken()))
+        membership_.expel(node, node.is_taken() ? "another head has taken it" : "it is silent");
+    if (joining_.may_begin(node)) core_.scope.spawn(joining_.take_in(node));
+}
+
+/// Design §5: detached although its link is up, for another attached node answered the same request
+/// much earlier. (Those that take long by nature have nobody to be compared with in time: a flush
+/// waits for what was written.)
+bool Watch::look_for_slow_ones() {
+    bool has_any = false;
+    for (Delivery* at = core_.deliveries.active().front(); at != nullptr;
+         at = core_.deliveries.active().next(*at)) {
+        has_any = true;
+        const bool is_long = at->request.op == block::Op::flush || at->request.data.empty();
+        const io::Duration most = is_long ? 2 * core_.settings.slow : core_.settings.slow;
+        if (!at->first_answer || core_.deliveries.now() < *at->first_answer + most) continue;
+        for (const Delivery::Part& part : at->parts)
+            if (!part.is_done && !part.is_excused())
+                membership_.expel(*part.node,
+                                  fmt::format("slow: another node answered a {} {} s earlier",
+                                              block::to_string(at->request.op), most / 1s));
+    }
+    return has_any;
+}
+
+void Watch::look_for_fence() {
+    std::string fence = membership_.fence();
+    if (fence.empty()) return;
+    log::error("storage {}: fenced: {}", core_.settings.name, fence);
+    core_.fenced = std::move(fence);
+    core_.changed();
+}
+
+}  // namespace dst::mirror

@@ -1,0 +1,159 @@
+#include "metadata/assembly_text.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+
+namespace dst::metadata::text {
+
+namespace {
+
+std::string hex(std::uint64_t value) { return fmt::format("{:016x}", value); }
+
+/// What is at a place that holds no node of this storage.
+std::string content(const Situation& situation, const Place& place) {
+    if (const auto* unreachable = std::get_if<Unreachable>(&place.seen)) return unreachable->why;
+    if (const auto* unreadable = std::get_if<Unreadable>(&place.seen))
+        return to_string(*unreadable);
+    const auto& form = std::get<Superblock>(place.seen).form;
+    if (form.name != situation.storage_name)
+        return fmt::format("belongs to the storage {} ({})", form.name, to_string(form.storage_id));
+    return fmt::format("belongs to another storage of that name ({})", to_string(form.storage_id));
+}
+
+std::string list(const Situation& situation, std::span<const NodeRecord* const> nodes) {
+    std::vector<std::string> texts;
+    for (const NodeRecord* node : nodes) texts.push_back(missing(situation, *node));
+    return fmt::format("{}", fmt::join(texts, ", "));
+}
+
+std::string list(std::span<const Side> sides) {
+    std::vector<std::string> texts;
+    for (const Side& side : sides) {
+        std::vector<std::string> holders;
+        for (const Cookie cookie : side.holders) holders.push_back(hex(cookie));
+        texts.push_back(
+            fmt::format("age {} on {}", to_string(side.age), fmt::join(holders, " and ")));
+    }
+    return fmt::format("{}", fmt::join(texts, ", "));
+}
+
+std::string resolve(const Situation& situation) {
+    return fmt::format(
+        "say which side to keep: dst storage resolve {} --keep COOKIE (the others are overwritten)",
+        situation.storage_name);
+}
+
+}  // namespace
+
+std::string node(const NodeRecord& node) {
+    return fmt::format("node {} ({})", hex(node.cookie), node.type);
+}
+
+std::string unusable(const Situation& situation, const Place& place) {
+    return fmt::format("{}: {}", place.name, content(situation, place));
+}
+
+std::string missing(const Situation& situation, const NodeRecord& record) {
+    const auto place = std::ranges::find_if(
+        situation.places, [&](const Place& each) { return cut_type(each.name) == record.type; });
+    if (place == situation.places.end()) return node(record);
+    if (const auto* superblock = std::get_if<Superblock>(&place->seen);
+        superblock != nullptr && superblock->cookie == record.cookie)
+        return node(record);
+    return fmt::format("{}: {}", node(record), content(situation, *place));
+}
+
+std::string no_majority(const Situation& situation, const Form& form,
+                        std::span<const NodeRecord* const> absent) {
+    return fmt::format("{} of {} votes are there, and {} are a majority; waits for {}",
+                       form.votes() - absent.size(), form.votes(), form.majority(),
+                       list(situation, absent));
+}
+
+std::string held(const Place& place) {
+    return fmt::format("{} is held by head {}, which {}", place.name, hex(place.holder_id),
+                       place.holder == Holder::connected
+                           ? "is connected"
+                           : "has not been gone for as long as takeover says");
+}
+
+std::string no_member(const Place& place) {
+    return fmt::format("{}: was removed from the storage: add it anew", place.name);
+}
+
+std::string interrupted(const Place& place) {
+    return fmt::format("{}: is left over from a making that was interrupted: add it anew",
+                       place.name);
+}
+
+std::string other_head(const Superblock& superblock, const Form& base) {
+    return fmt::format(
+        "{} can't be reserved (plain NBD), and head {}, which used it last, did not stop cleanly: "
+        "make sure that it is gone",
+        node(superblock.self()), hex(base.head.id));
+}
+
+std::string no_source(const Situation& situation, const Form& base) {
+    std::vector<const NodeRecord*> attached;
+    for (const NodeRecord& record : base.nodes)
+        if (record.attached) attached.push_back(&record);
+    return fmt::format("waits for one of the nodes that are attached in the newest age: {}",
+                       list(situation, attached));
+}
+
+std::string diverged(const Situation& situation, std::span<const Side> sides) {
+    return fmt::format("the nodes have diverged ({}): {}", list(sides), resolve(situation));
+}
+
+std::string undecided(const Situation& situation, std::span<const Side> sides,
+                      std::span<const NodeRecord* const> absent) {
+    return fmt::format(
+        "the nodes have diverged ({}), and the votes that are not there can tell which side "
+        "counts; "
+        "waits for {}; or {}",
+        list(sides), list(situation, absent), resolve(situation));
+}
+
+std::string not_ready(const Situation& situation, const Place& place) {
+    return fmt::format("a new storage is made when all of its nodes are there; waits for {}",
+                       unusable(situation, place));
+}
+
+std::string occupied(const Situation& situation, const Place& place) {
+    return fmt::format(
+        "{}: a new storage is made of blank nodes; if nothing on it is needed, zero its last 64 "
+        "KiB",
+        unusable(situation, place));
+}
+
+std::string newer_version(const Place& place, const Unreadable& newer) {
+    return fmt::format("{}: {}: start it with the newer program", place.name, to_string(newer));
+}
+
+std::string twice(const Place& one, const Place& other, Cookie cookie) {
+    return fmt::format(
+        "{} and {} are both node {}: a copy of a disk, or two ways to one; remove one of them from "
+        "the configuration",
+        one.name, other.name, hex(cookie));
+}
+
+std::string two_storages(const Place& one, const Place& other, const std::string& name) {
+    return fmt::format(
+        "{} and {} belong to two storages that are both called {}: remove the one that is not "
+        "meant "
+        "from the configuration",
+        one.name, other.name, name);
+}
+
+std::string reason(std::span<const Obstacle> obstacles) {
+    std::vector<std::string> texts;
+    for (const Obstacle& obstacle : obstacles) texts.push_back(obstacle.text);
+    std::string text = fmt::format("{}", fmt::join(texts, "; "));
+    if (std::ranges::all_of(obstacles, &Obstacle::can_be_forced))
+        text += "; --force starts it all the same";
+    return text;
+}
+
+}  // namespace dst::metadata::text
