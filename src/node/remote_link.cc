@@ -39,6 +39,10 @@ void Remote::become(LinkEvent event, std::string reason) {
     link_ = *after;
     reason_ = std::move(reason);
     link_changes_.wake_all();
+    if (was_ready && link_ != LinkState::ready) {
+        away_since_ = world_.clock.now();
+        window_room_.wake_all();  // who waits for it looks at the clock from now on
+    }
     if (observer_ != nullptr && was_ready && link_ != LinkState::ready) observer_->node_lost();
     if (observer_ != nullptr && !was_ready && event == LinkEvent::broken) observer_->node_refused();
     if (observer_ != nullptr && !was_ready && link_ == LinkState::ready) observer_->node_ready();

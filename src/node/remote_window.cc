@@ -63,14 +63,15 @@ async::Task<Result<>> Remote::room_in_window(std::uint64_t bytes) {
         if (flush_error_) co_return std::unexpected(*flush_error_);
         reclaim();  // may make room on the spot
         if (window_bytes_ + bytes <= most || window_bytes_ == 0) break;
-        const bool held_out = settings_.hold && world_.clock.now() >= asked + *settings_.hold;
-        if (held_out && link_ != LinkState::ready)
-            co_return fail(ErrorCode::io_error, "held for too long");
-        if (!settings_.hold || held_out) {
+        if (!settings_.hold || link_ == LinkState::ready) {
             co_await window_room_.wait();
-        } else {
-            co_await io::wait_until(world_.clock, window_room_, asked + *settings_.hold);
+            continue;
         }
+        // Counts from when nobody could answer: a slow flush before that is no reason to fail.
+        const io::TimePoint held_out = std::max(asked, away_since_) + *settings_.hold;
+        if (world_.clock.now() >= held_out)
+            co_return fail(ErrorCode::io_error, "held for too long");
+        co_await io::wait_until(world_.clock, window_room_, held_out);
     }
     if (stopping_) co_return fail(ErrorCode::cancelled, "the node is stopped");
     window_bytes_ += bytes;
