@@ -49,6 +49,8 @@ class Export {
     /// Opens `session` for `id`: closes all older ones of the same owner and waits until they are
     /// gone. False if a newer one is open. Suspends.
     async::Task<bool> open_session(nbd::SessionId id, nbd::ServerSession& session);
+    /// The instance that `session` was told of, or is told of now.
+    [[nodiscard]] std::uint64_t instance_for(const nbd::ServerSession& session);
     /// Nobody can get in any more; the connections of those who are in are closed.
     void close(const char* reason);
     /// Suspends until nobody is in: the requests of all connections are done. After `close`.
@@ -62,6 +64,7 @@ class Export {
     struct Guest {
         nbd::ServerSession* session = nullptr;
         std::optional<nbd::SessionId> id;
+        std::optional<std::uint64_t> instance;
     };
     void enter(nbd::ServerSession& session);
     void leave(nbd::ServerSession& session);

@@ -12,9 +12,9 @@ namespace dst::exporter {
 /// An export as one client has it.
 class ServedExport final : public nbd::Served {
   public:
-    ServedExport(Export& shown, nbd::ServerSession& session, Access access)
-        : export_(shown), access_(access) {
-        export_.enter(session);
+    /// The session has entered.
+    ServedExport(Export& shown, const nbd::ServerSession& session, Access access)
+        : export_(shown), access_(access), instance_(shown.instance_for(session)) {
         ++export_.clients_;
     }
     ~ServedExport() override { --export_.clients_; }
@@ -24,10 +24,12 @@ class ServedExport final : public nbd::Served {
     block::Device& device() override { return *export_.target_.device; }
     block::Account& account() override { return export_.account_; }
     nbd::ExportInfo info() const override { return export_.info(access_); }
+    bool is_current() const override { return export_.target_.device->instance() == instance_; }
 
   private:
     Export& export_;
     Access access_;
+    std::uint64_t instance_;  // of the device, as the client was told
 };
 
 Exporter::Exporter(io::World& world, block::Account& connections)
@@ -181,6 +183,7 @@ async::Task<std::expected<std::unique_ptr<nbd::Served>, nbd::Refusal>> Exporter:
     std::string name, nbd::ServerSession& session) {
     auto shown = co_await usable(std::move(name), session);
     if (!shown) co_return std::unexpected(std::move(shown.error()));
+    (*shown)->enter(session);
     co_return std::make_unique<ServedExport>(**shown, session, (*shown)->access_of(session.peer()));
 }
 
@@ -188,12 +191,13 @@ async::Task<std::expected<nbd::HelloAnswer, nbd::Refusal>> Exporter::hello(
     nbd::Hello hello, nbd::ServerSession& session) {
     auto shown = co_await usable(hello.export_name, session);
     if (!shown) co_return std::unexpected(std::move(shown.error()));
+    (*shown)->enter(session);
     if (hello.session && !co_await (*shown)->open_session(*hello.session, session))
         co_return std::unexpected(
             nbd::Refusal{nbd::ReplyType::error_policy, "a newer session of this head is open"});
     const block::Device& device = *(*shown)->target().device;
     co_return nbd::HelloAnswer{.checksums = hello.wants_checksums,
-                               .instance = device.instance(),
+                               .instance = (*shown)->instance_for(session),
                                .identity = device.identity(),
                                .requests_max = nbd::ServerSession::kRequestsMax};
 }

@@ -34,6 +34,9 @@ class Served {
     /// Where payloads are taken from.
     [[nodiscard]] virtual block::Account& account() = 0;
     [[nodiscard]] virtual ExportInfo info() const = 0;
+    /// False once the device has lost changes: what it reads then may be older than what its client
+    /// was told, so nothing is answered any more, and the session ends.
+    [[nodiscard]] virtual bool is_current() const { return true; }
 };
 
 /// Where sessions find what clients ask for. Outlives them.
@@ -101,6 +104,7 @@ class ServerSession {
     async::Task<block::Buffer> allocate(std::uint64_t bytes);
     async::Task<Result<>> execute(block::Request& request);
     async::Task<Result<>> discard();
+    [[nodiscard]] bool may_answer(const Result<>& done);
     async::Task<void> serve(Slot& slot);
     async::Task<void> serve_long_read(Slot& slot);
     async::Task<void> serve_whole_read(Slot& slot);

@@ -56,7 +56,8 @@ async::Task<void> Remote::keep_connected() {
         std::string ended = co_await connect_once();
         if (stopping_) break;
         const bool was_ready = reconnects_ != connections_before;
-        if (was_ready) backoff = kBackoffFirst;
+        // Who connected only to fail another flush is not well yet.
+        if (was_ready && !replay_wanted_) backoff = kBackoffFirst;
         become(LinkEvent::broken, ended);
         // The same complaint each five seconds helps nobody.
         if (was_ready || ended != last_logged)

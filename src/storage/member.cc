@@ -58,13 +58,13 @@ namespace {
 /// What a process before this one left in a cache is seen from now on: made durable first, it can't
 /// be lost later.
 async::Task<Outcome<std::unique_ptr<block::Device>>> open_durable(io::World& world,
-                                                                  const FilePlace& place) {
-    CO_TRY(auto device,
-           co_await node::open_file(world, place.path, {.cache = place.cache, .read_only = false}));
+                                                                  std::string path,
+                                                                  node::LocalSettings settings) {
+    CO_TRY(auto device, co_await node::open_file(world, path, std::move(settings)));
     block::Request request{.op = block::Op::flush};
     if (const auto done = co_await device->execute(request); !done)
         co_return refuse(done.error().code, fmt::format("flushing {} failed: {}; it is tried again",
-                                                        place.path, to_string(done.error().code)));
+                                                        path, to_string(done.error().code)));
     co_return device;
 }
 
@@ -72,7 +72,9 @@ async::Task<Outcome<std::unique_ptr<block::Device>>> open_durable(io::World& wor
 
 async::Task<void> Storage::Member::open_file(const FilePlace& place) {
     while (!given_up_) {
-        auto opened = co_await open_durable(storage_.around_.world, place);
+        auto opened = co_await open_durable(
+            storage_.around_.world, place.path,
+            {.cache = place.cache, .on_loss = [this] { storage_.lose_changes(); }});
         if (opened) {
             local_ = std::move(*opened);
             hopeless_ = false;
@@ -91,6 +93,7 @@ async::Task<void> Storage::Member::open_file(const FilePlace& place) {
 
 async::Task<void> Storage::Member::wait_for_storage(Storage& below) {
     below_ = &below;
+    storage_.is_stacked_ = true;
     while (!given_up_ && !below.is_formed()) {
         hopeless_ = !below.is_started();
         storage_.changes_.wake_all();
@@ -149,6 +152,7 @@ std::string Storage::Member::reason() const {
 
 node::Node& Storage::Member::make_node() {
     const SectorCount size = device()->geometry().size;
+    placed_instance_ = device()->instance();
     node_ = std::make_unique<node::Node>(*device(), cookie_, spec_.type,
                                          std::min(size, spec_.size_max.value_or(size)));
     return *node_;

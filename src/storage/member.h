@@ -37,6 +37,10 @@ class Storage::Member final : private node::Observer {
     [[nodiscard]] const MemberSpec& spec() const { return spec_; }
     [[nodiscard]] node::Node* node() { return node_.get(); }
     node::Node& make_node();
+    /// 0, unless it is a storage that is another instance than the one that was placed.
+    [[nodiscard]] std::uint64_t instance_change() const {
+        return node_ && below_ != nullptr ? below_->instance() ^ placed_instance_ : 0;
+    }
     void drop_node() { node_.reset(); }
 
   private:
@@ -58,6 +62,7 @@ class Storage::Member final : private node::Observer {
     std::unique_ptr<block::Device> local_;
     std::unique_ptr<node::Remote> remote_;
     Storage* below_ = nullptr;
+    std::uint64_t placed_instance_ = 0;
     std::unique_ptr<node::Node> node_;
 };
 

@@ -65,6 +65,13 @@ node::Cookie Storage::cookie_of(std::size_t place) const {
     return stable_hash(fmt::format("{}/{}", settings_.name, place));
 }
 
+std::uint64_t Storage::instance() const {
+    std::uint64_t instance = instance_;
+    if (is_stacked_)
+        for (const auto& member : members_) instance ^= member->instance_change();
+    return instance == 0 ? 1 : instance;
+}
+
 std::uint64_t Storage::identity() const { return stable_hash(settings_.name); }
 
 Outcome<> Storage::start() {
@@ -225,6 +232,8 @@ void Storage::member_lost(Member& member) {
     if (!stopping_ && member.node() != nullptr) scope_.spawn(report_lost(member));
     changes_.wake_all();
 }
+
+void Storage::lose_changes() { instance_ = draw(around_.world.random); }
 
 /// The seed's `error` callback: the algorithm may do something about a lost link.
 async::Task<void> Storage::report_lost(Member& member) {

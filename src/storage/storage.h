@@ -132,7 +132,8 @@ class Storage final : public block::Device {
 
     [[nodiscard]] block::Geometry geometry() const override;
     async::Task<Result<>> execute(block::Request& request) override;
-    [[nodiscard]] std::uint64_t instance() const override { return instance_; }
+    /// Another one, too, when a disk of its own has lost changes. (Far ones lose nothing.)
+    [[nodiscard]] std::uint64_t instance() const override;
     [[nodiscard]] std::uint64_t identity() const override;
 
   private:
@@ -144,11 +145,14 @@ class Storage final : public block::Device {
     [[nodiscard]] const Member* first_missing() const;
     [[nodiscard]] std::vector<NodeStatus> stopped_nodes() const;
     void member_lost(Member& member);
+    /// What was not flushed may be lost: it is another storage to all who use it.
+    void lose_changes();
     async::Task<void> report_lost(Member& member);
 
     Surroundings& around_;
     Settings settings_;
     std::uint64_t instance_;
+    bool is_stacked_ = false;  // some of its nodes are storages
     bool is_formed_ = false;
     bool stopping_ = false;
     std::string refusal_;  // why it will never form as it is
