@@ -387,7 +387,11 @@ async::Task<void> ServerSession::serve_piece(std::shared_ptr<LongWrite> all, blo
     const ChangeInFlight in_flight(*this, request.op);
     const Result<> done = co_await execute(request);
     if (!done && all->result) all->result = done;
-    if (--all->pieces_left == 0) reply(all->slot, all->result);
+    if (--all->pieces_left > 0) co_return;
+    if (may_answer(all->result))
+        reply(all->slot, all->result);
+    else
+        release(all->slot);
 }
 
 async::Task<ServerSession::Slot*> ServerSession::free_slot() {
@@ -438,15 +442,28 @@ async::Task<Result<>> ServerSession::execute(block::Request& request) {
 
 async::Task<Result<>> ServerSession::refuse(Error error) { co_return std::unexpected(error); }
 
+/// What a device that has lost changes says is not for this client's ears: he connects anew, is
+/// told of another instance, and writes again what he has kept. An error is the truth all the same.
+bool ServerSession::may_answer(const Result<>& done) {
+    if (served_->is_current()) return true;
+    finish("the device has lost changes: a flush failed");
+    return !done;
+}
+
 async::Task<void> ServerSession::serve(Slot& slot) {
     const ChangeInFlight in_flight(*this, slot.request.op);
     const Result<> done = co_await execute(slot.request);
-    reply(slot, done);
+    if (may_answer(done))
+        reply(slot, done);
+    else
+        release(slot);
 }
 
 async::Task<void> ServerSession::serve_digest(Slot& slot) {
     const Result<> done = co_await execute(slot.request);
-    if (done)
+    if (!may_answer(done))
+        release(slot);
+    else if (done)
         reply_digest(slot);
     else
         reply_error(slot, done.error());

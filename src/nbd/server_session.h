@@ -46,6 +46,9 @@ class Served {
     [[nodiscard]] virtual Ruling release(std::uint64_t number);
     /// The last change of this client that was in flight is done, or its connection has ended.
     virtual void has_calmed() {}
+    /// False once the device has lost changes: what it reads then may be older than what its client
+    /// was told, so nothing is answered any more, and the session ends.
+    [[nodiscard]] virtual bool is_current() const { return true; }
 };
 
 /// Where sessions find what clients ask for. Outlives them.
@@ -121,6 +124,7 @@ class ServerSession {
     async::Task<block::Buffer> allocate(std::uint64_t bytes);
     async::Task<Result<>> execute(block::Request& request);
     async::Task<Result<>> refuse(Error error);
+    [[nodiscard]] bool may_answer(const Result<>& done);
     async::Task<void> serve(Slot& slot);
     async::Task<void> serve_long_read(Slot& slot);
     async::Task<void> serve_whole_read(Slot& slot);

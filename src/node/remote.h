@@ -232,8 +232,9 @@ class Remote final : public block::Device, public block::Reclaimable {
     LinkState link_ = LinkState::stopped;
     std::string reason_ = "not started";
     io::WallTime since_;
-    bool is_ending_ = false;  // a stop has begun: what can be flushed is flushed
-    bool stopping_ = false;   // nothing is sent any more
+    io::TimePoint away_since_;  // when it was ready last
+    bool is_ending_ = false;    // a stop has begun: what can be flushed is flushed
+    bool stopping_ = false;     // nothing is sent any more
     io::Interrupt stop_connecting_;
     async::WaitQueue link_changes_;
     block::Buffer receive_buffer_;

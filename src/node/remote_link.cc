@@ -37,6 +37,10 @@ void Remote::become(LinkEvent event, std::string reason) {
     link_ = *after;
     reason_ = std::move(reason);
     link_changes_.wake_all();
+    if (was_ready && link_ != LinkState::ready) {
+        away_since_ = world_.clock.now();
+        window_room_.wake_all();  // who waits for it looks at the clock from now on
+    }
     if (observer_ != nullptr && was_ready && link_ != LinkState::ready) observer_->node_lost();
     if (observer_ != nullptr && !was_ready && event == LinkEvent::broken) observer_->node_refused();
     if (observer_ != nullptr && event == LinkEvent::fenced) observer_->node_fenced();
@@ -61,7 +65,8 @@ async::Task<void> Remote::keep_connected() {
             continue;
         }
         const bool was_ready = reconnects_ != connections_before;
-        if (was_ready) backoff = kBackoffFirst;
+        // Who connected only to fail another flush is not well yet.
+        if (was_ready && !replay_wanted_) backoff = kBackoffFirst;
         become(LinkEvent::broken, ended);
         // The same complaint each five seconds helps nobody.
         if (was_ready || ended != last_logged)

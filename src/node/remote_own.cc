@@ -6,10 +6,7 @@
 
 namespace dst::node {
 
-namespace {
-
-
-}  // namespace
+namespace {}  // namespace
 
 /// Sends it over the connection there is now, ready or not.
 async::Task<Result<>> Remote::ask_own(OwnCall& call) {

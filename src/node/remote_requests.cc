@@ -17,7 +17,6 @@ constexpr std::uint64_t kChangeOverheadBytes = 512;
 /// The longest range of one command, in sectors: below 2^32 bytes, and a multiple of any block.
 constexpr SectorCount kRangeMax{(1ULL << 30) >> kSectorShift};
 
-
 /// Written where a peer can't zero by itself. Never written to.
 alignas(4096) constinit std::byte zeroes[block::kPayloadMaxBytes]{};
 

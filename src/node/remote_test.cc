@@ -646,6 +646,27 @@ TEST_F(RemoteTest, requests_fail_after_hold_and_not_before) {
     });
 }
 
+/// Found by the simulator: a write waited for room in the window behind a slow flush, and when the
+/// link broke that time counted as if nobody had been there.
+TEST_F(RemoteTest, hold_counts_from_when_nobody_can_answer) {
+    run_test([](RemoteTest& t) -> Task<void> {
+        RemoteSettings settings = window_of(16 << 10);
+        settings.hold = 300ms;
+        co_await t.start(settings);
+        EXPECT_TRUE((co_await t.write(0, 24, 'a')).has_value());
+        t.server.disk.held.insert(Op::flush);
+        Asked& waiting = t.begin(t.write(32, 24, 'b'));
+        co_await io::sleep_for(t.world.clock, 400ms);
+        EXPECT_FALSE(waiting.answer.has_value()) << "the server is slow, but there";
+        co_await t.server.kill();
+        const io::TimePoint lost = t.now();
+        co_await t.until([&] { return waiting.answer.has_value(); });
+        EXPECT_EQ(waiting.answer->error().code, ErrorCode::io_error);
+        EXPECT_GE(waiting.when - lost, 250ms);
+        EXPECT_LT(waiting.when - lost, 500ms);
+    });
+}
+
 TEST_F(RemoteTest, without_hold_requests_wait_for_the_first_connection) {
     run_test([](RemoteTest& t) -> Task<void> {
         co_await t.server.start();
@@ -794,7 +815,7 @@ TEST_F(RemoteTest, it_connects_again_when_others_have_taken_all_memory) {
     });
 }
 
-TEST_F(RemoteTest, many_kept_trims_are_replayed_in_order) {
+TEST_F(RemoteTest, many_kept_trims_are_replayed) {
     run_test([](RemoteTest& t) -> Task<void> {
         co_await t.start();
         constexpr std::uint64_t kTrims = 3000;
@@ -803,7 +824,7 @@ TEST_F(RemoteTest, many_kept_trims_are_replayed_in_order) {
         co_await t.server.lose_power();
         t.server.disk.seen.clear();
         co_await t.restart();
-        EXPECT_EQ(t.remote->status().replayed, kTrims);
+        EXPECT_EQ(t.remote->status().replayed, 2000U) << "each place once";
     });
 }
 

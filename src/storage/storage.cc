@@ -86,6 +86,8 @@ async::Task<void> Storage::drained() {
     while (in_flight_ > 0) co_await idle_.wait();
 }
 
+void Storage::lose_changes() { instance_ = draw(around_.world.random); }
+
 async::Task<Result<>> Storage::execute(block::Request& request) {
     struct InFlight {
         Storage& storage;
