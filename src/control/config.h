@@ -68,6 +68,9 @@ struct NodeSpec {
     friend bool operator==(const NodeSpec&, const NodeSpec&) = default;
 };
 
+/// The one algorithm whose nodes hold metadata.
+inline constexpr std::string_view kMirror = "mirror";
+
 inline constexpr std::uint16_t kDefaultPort = 10809;
 
 [[nodiscard]] Outcome<DeviceSpec> parse_device(std::string_view text);
@@ -121,6 +124,8 @@ struct StorageSpec {
     /// Any name: it may be loaded from a file later.
     std::string algorithm;
     std::vector<NodeSpec> nodes;
+    /// Of a mirror: nodes that hold metadata alone, and have a vote.
+    std::vector<NodeSpec> witnesses;
     InitMode init = InitMode::zero;
     Duration grace = std::chrono::seconds(5);
     Duration slow = std::chrono::seconds(30);

@@ -88,6 +88,25 @@ Outcome<> check_sizes(const StorageSpec& spec, const Config& config) {
 Outcome<> check_storage(const StorageSpec& spec, const Config& config) {
     TRY_VOID(check_timers(spec));
     TRY_VOID(check_sizes(spec, config));
+    const bool is_mirror = spec.algorithm == kMirror;
+    if (is_mirror && spec.metadata == MetadataPlace::none) {
+        return wrong(spec, "storage",
+                     "a mirror can't do without metadata, which says which copy is right; leave "
+                     "metadata out");
+    }
+    if (!is_mirror && spec.metadata == MetadataPlace::on_nodes) {
+        return wrong(spec, "storage",
+                     fmt::format("metadata = \"nodes\" is for mirrors, and algorithm is {}; write "
+                                 "\"none\", or leave it out",
+                                 spec.algorithm),
+                     ErrorCode::unsupported);
+    }
+    if (!is_mirror && !spec.witnesses.empty()) {
+        return wrong(spec, "storage",
+                     fmt::format("witnesses have votes in a mirror, and algorithm is {}; leave "
+                                 "them out",
+                                 spec.algorithm));
+    }
     if (spec.quorum == Quorum::majority && spec.metadata == MetadataPlace::none) {
         return wrong(spec, "storage",
                      "quorum \"majority\" counts votes that are written in the metadata, and "
@@ -139,6 +158,13 @@ const StorageDevice* storage_below(const NodeSpec& node) {
     return local == nullptr ? nullptr : std::get_if<StorageDevice>(&local->device);
 }
 
+/// Those that hold data, and witnesses.
+std::vector<NodeSpec> all_nodes(const StorageSpec& spec) {
+    std::vector<NodeSpec> all = spec.nodes;
+    all.insert(all.end(), spec.witnesses.begin(), spec.witnesses.end());
+    return all;
+}
+
 /// What to say about a storage that does not exist.
 std::string no_such_storage(std::string_view name, const Config& config) {
     std::vector<std::string_view> known;
@@ -157,7 +183,7 @@ Outcome<> check_references(const Config& config) {
         return wrong(spec, "export", no_such_storage(below->name, config), ErrorCode::not_found);
     }
     for (const auto& spec : config.storages) {
-        for (const auto& node : spec.nodes) {
+        for (const NodeSpec& node : all_nodes(spec)) {
             const auto* below = storage_below(node);
             if (below == nullptr || config.find_storage(below->name) != nullptr) continue;
             return wrong(spec, "storage", no_such_storage(below->name, config),
@@ -189,7 +215,7 @@ class LoopFinder {
                                      kDepthMax));
         }
         path_.push_back(spec.name);
-        for (const auto& node : spec.nodes) {
+        for (const NodeSpec& node : all_nodes(spec)) {
             const auto* below = storage_below(node);
             if (below == nullptr) continue;
             TRY_VOID(visit(*config_.find_storage(below->name)));
@@ -248,7 +274,7 @@ std::string used_twice(std::string_view device, std::string_view by) {
 Outcome<> check_devices(const Config& config) {
     DeviceUsers users;
     for (const auto& spec : config.storages) {
-        for (const auto& node : spec.nodes) {
+        for (const NodeSpec& node : all_nodes(spec)) {
             const std::string user = fmt::format("storage '{}'", spec.name);
             const auto* local = std::get_if<LocalNode>(&node.place);
             const auto before = local == nullptr ? users.add(std::get<RemoteNode>(node.place), user)

@@ -33,6 +33,7 @@ constexpr std::array kStorageFields = {
     field<&StorageSpec::name, Name>("name", Need::required),
     field<&StorageSpec::algorithm, Name>("algorithm", Need::required),
     field<&StorageSpec::nodes, Nodes>("nodes", Need::required),
+    field<&StorageSpec::witnesses, Nodes>("witnesses"),
     field<&StorageSpec::init, OneOf<InitMode>>("init"),
     field<&StorageSpec::grace, Period>("grace"),
     field<&StorageSpec::slow, Period>("slow"),

@@ -52,6 +52,30 @@ StorageState state_of(storage::State state) {
     return StorageState::waiting;
 }
 
+mirror::Init init_of(InitMode mode) {
+    switch (mode) {
+        case InitMode::zero:
+            return mirror::Init::zero;
+        case InitMode::adopt:
+            return mirror::Init::adopt;
+        case InitMode::assume_clean:
+            return mirror::Init::assume_clean;
+    }
+    return mirror::Init::zero;
+}
+
+mirror::ReadPolicy read_policy_of(ReadPolicy policy) {
+    switch (policy) {
+        case ReadPolicy::nearest:
+            return mirror::ReadPolicy::nearest;
+        case ReadPolicy::least_busy:
+            return mirror::ReadPolicy::least_busy;
+        case ReadPolicy::local_first:
+            return mirror::ReadPolicy::local_first;
+    }
+    return mirror::ReadPolicy::nearest;
+}
+
 std::string join(const std::vector<std::string>& names) {
     return fmt::format("{}", fmt::join(names, ", "));
 }
@@ -92,11 +116,29 @@ Outcome<storage::MemberSpec> Engine::member_of(const NodeSpec& node) const {
     return member;
 }
 
+Outcome<storage::MirrorSettings> Engine::mirror_settings(const StorageSpec& spec) const {
+    storage::MirrorSettings mirror{
+        .init = init_of(spec.init),
+        .timing = {.name = spec.name,
+                   .grace = spec.grace,
+                   .slow = spec.slow,
+                   .hold = spec.hold,
+                   .read_policy = read_policy_of(spec.read_policy),
+                   .resync_size = sectors_floor(spec.resync_size),
+                   .resync_timeout = spec.resync_timeout},
+        .takeover = std::chrono::duration_cast<std::chrono::milliseconds>(spec.takeover)};
+    if (spec.quorum)
+        mirror.quorum =
+            *spec.quorum == Quorum::majority ? metadata::Quorum::majority : metadata::Quorum::none;
+    for (const NodeSpec& node : spec.witnesses) {
+        TRY(auto member, member_of(node));
+        mirror.witnesses.push_back(std::move(member));
+    }
+    return mirror;
+}
+
 Outcome<> Engine::add_storage(const StorageSpec& spec, ByteCount replay_window) {
     CHECK(!storages_.contains(spec.name));
-    if (spec.metadata == MetadataPlace::on_nodes)
-        return refuse(ErrorCode::unsupported,
-                      "metadata = \"nodes\" is not there yet: write \"none\", or leave it out");
     storage::Settings settings{.name = spec.name,
                                .algorithm = spec.algorithm,
                                .options = spec.options,
@@ -106,6 +148,9 @@ Outcome<> Engine::add_storage(const StorageSpec& spec, ByteCount replay_window) 
     for (const NodeSpec& node : spec.nodes) {
         TRY(auto member, member_of(node));
         settings.members.push_back(std::move(member));
+    }
+    if (spec.algorithm == kMirror) {
+        TRY(settings.mirror, mirror_settings(spec));
     }
     auto made = storage::make_storage(around_, std::move(settings));
     if (!spec.stopped) TRY_VOID(made->start());
@@ -133,10 +178,7 @@ std::string Engine::user_of(const std::string& name) const {
             below != nullptr && below->name == name)
             users.push_back(fmt::format("export '{}'", shown));
     for (const auto& [other, made] : storages_)
-        for (const storage::MemberSpec& member : made->settings().members)
-            if (const auto* below = std::get_if<storage::StoragePlace>(&member.place);
-                below != nullptr && below->storage->name() == name)
-                users.push_back(fmt::format("storage '{}'", other));
+        if (made->uses(name)) users.push_back(fmt::format("storage '{}'", other));
     return join(users);
 }
 
@@ -305,14 +347,7 @@ async::Task<void> Engine::shut_down(io::TimePoint deadline) {
         for (const auto& [name, made] : storages_) {
             const bool is_top =
                 std::none_of(storages_.begin(), storages_.end(), [&](const auto& other) {
-                    return other.second->is_started() &&
-                           std::any_of(other.second->settings().members.begin(),
-                                       other.second->settings().members.end(),
-                                       [&](const auto& member) {
-                                           const auto* below =
-                                               std::get_if<storage::StoragePlace>(&member.place);
-                                           return below != nullptr && below->storage == made.get();
-                                       });
+                    return other.second->is_started() && other.second->uses(made->name());
                 });
             if (made->is_started() && is_top) stopping.spawn(stop_quietly(*made, deadline));
         }

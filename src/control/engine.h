@@ -74,6 +74,7 @@ class Engine {
         std::unique_ptr<block::Account> account;
     };
     [[nodiscard]] Outcome<storage::MemberSpec> member_of(const NodeSpec& node) const;
+    [[nodiscard]] Outcome<storage::MirrorSettings> mirror_settings(const StorageSpec& spec) const;
     [[nodiscard]] std::string user_of(const std::string& storage) const;
     async::Task<void> let_go(std::shared_ptr<Leaving> leaving);
     async::Task<Outcome<std::unique_ptr<block::Device>>> open_device(const ExportSpec& spec);

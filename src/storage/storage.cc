@@ -2,7 +2,10 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "base/check.h"
+#include "storage/mirrored.h"
 #include "storage/plain.h"
 
 namespace dst::storage {
@@ -44,6 +47,8 @@ std::string_view to_string(State state) {
 }
 
 std::unique_ptr<Storage> make_storage(Surroundings& around, Settings settings) {
+    if (settings.algorithm == "mirror")
+        return std::make_unique<MirroredStorage>(around, std::move(settings));
     return std::make_unique<PlainStorage>(around, std::move(settings));
 }
 
@@ -56,6 +61,15 @@ Storage::Storage(Surroundings& around, Settings settings)
 Storage::~Storage() = default;
 
 std::uint64_t Storage::identity() const { return stable_hash(settings_.name); }
+
+bool Storage::uses(std::string_view below) const {
+    const auto is_it = [&](const MemberSpec& member) {
+        const auto* const place = std::get_if<StoragePlace>(&member.place);
+        return place != nullptr && place->storage->name() == below;
+    };
+    return std::ranges::any_of(settings_.members, is_it) ||
+           std::ranges::any_of(settings_.mirror.witnesses, is_it);
+}
 
 void Storage::become_formed() {
     CHECK(!is_formed_);

@@ -133,6 +133,8 @@ class Storage : public block::Device {
 
     [[nodiscard]] const std::string& name() const { return settings_.name; }
     [[nodiscard]] const Settings& settings() const { return settings_; }
+    /// It has a node that is the storage of that name.
+    [[nodiscard]] bool uses(std::string_view below) const;
     [[nodiscard]] bool is_formed() const { return is_formed_; }
     [[nodiscard]] virtual bool is_started() const = 0;
     /// Woken whenever `is_formed` may have changed.

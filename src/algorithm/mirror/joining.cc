@@ -5,6 +5,7 @@
 #include "algorithm/mirror/superblock_reader.h"
 #include "base/check.h"
 #include "base/log.h"
+#include "metadata/assembly.h"
 
 namespace dst::mirror {
 namespace {
@@ -83,11 +84,11 @@ async::Task<Outcome<>> Joining::look_at(Node& node) {
                                                            to_string(reading.error().code)));
     if (!*reading) co_return refuse(fmt::format("it {}", metadata::to_string(reading->error())));
     const metadata::Superblock& found = **reading;
-    CO_TRY_VOID(judge(node, found));
+    CO_TRY(const bool is_all_stale, judge(node, found));
     node.sequence = found.sequence;
     if (!node.is_witness) {
         Bitmap own(core_.shape().regions(), true);
-        if (found.form.shape == core_.shape()) {
+        if (!is_all_stale && found.form.shape == core_.shape()) {
             Bitmap damaged(core_.shape().regions());
             auto intent = co_await load_bitmap(node, Bits::kIntent, damaged);
             if (!intent)
@@ -109,25 +110,35 @@ async::Task<Outcome<>> Joining::look_at(Node& node) {
     co_return Outcome<>{};
 }
 
-/// Rule 8: its age must be one that the present one came from.
-Outcome<> Joining::judge(const Node& node, const metadata::Superblock& found) const {
-    const metadata::Form& now = *core_.form;
-    if (found.form.storage_id != now.storage_id)
-        return refuse(
-            fmt::format("it belongs to another storage, '{}' ({}): give it to that one, "
-                        "or erase it and add it anew",
-                        found.form.name, metadata::to_string(found.form.storage_id)));
+/// Rule 8: whether it came from where we are; true if nothing on it is known to be right.
+Outcome<bool> Joining::judge(const Node& node, const metadata::Superblock& found) const {
+    const metadata::Form& now = membership_.newest_form();
+    switch (metadata::admit(now, found)) {
+        case metadata::Admission::joins:
+            break;
+        case metadata::Admission::is_foreign:
+            return refuse(fmt::format(
+                "it belongs to another storage, '{}' ({}): give it to that one, or erase it and "
+                "add it anew",
+                found.form.name, metadata::to_string(found.form.storage_id)));
+        case metadata::Admission::is_no_member:
+            return refuse(
+                fmt::format("it is no node of this storage any more: erase it and add it "
+                            "anew, or take it out of the configuration"));
+        case metadata::Admission::is_newer:
+            return refuse(fmt::format("another head has gone on from here: its age is {}",
+                                      metadata::to_string(found.form.history.age)));
+        case metadata::Admission::is_diverged:
+            return refuse(
+                fmt::format("it has diverged: its age {} is not one that the present one ({}) came "
+                            "from; 'dst storage resolve {} --keep COOKIE' says which side to keep",
+                            metadata::to_string(found.form.history.age),
+                            metadata::to_string(now.history.age), core_.settings.name));
+    }
     if (found.cookie != node.cookie)
         return refuse(fmt::format("it is another node of this storage ({:016x}): correct its place",
                                   found.cookie));
-    const metadata::History& newest = membership_.newest();
-    if (!metadata::passes_through(newest, found.form.history.age))
-        return refuse(
-            fmt::format("it has diverged: its age {} is not one that the present one ({}) came "
-                        "from; 'dst storage resolve {} --keep COOKIE' says which side to keep",
-                        metadata::to_string(found.form.history.age),
-                        metadata::to_string(newest.age), core_.settings.name));
-    return {};
+    return !metadata::passes_through(now.history, found.form.history.age);
 }
 
 async::Task<Result<Bitmap>> Joining::load_bitmap(Node& node, BitmapName name, Bitmap& damaged) {

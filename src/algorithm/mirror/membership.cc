@@ -46,7 +46,7 @@ async::Task<bool> Membership::impose(Form next) { co_return co_await carry_out(s
 
 Form Membership::successor() const {
     Form next = *core_.form;
-    next.history = metadata::next_generation(newest());
+    next.history = metadata::next_generation(newest_form().history);
     next.head = core_.head;
     next.stopped_cleanly = next.is_forming = false;
     for (NodeRecord& record : next.nodes)

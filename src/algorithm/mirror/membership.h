@@ -40,9 +40,9 @@ class Membership {
 
     /// The form that follows the last one that was sent; its table is the one in force.
     [[nodiscard]] metadata::Form successor() const;
-    /// Of the latest age that was sent.
-    [[nodiscard]] const metadata::History& newest() const {
-        return sent_.empty() ? core_.form->history : sent_.back()->history;
+    /// The latest age that was sent, in force or not.
+    [[nodiscard]] const metadata::Form& newest_form() const {
+        return sent_.empty() ? *core_.form : *sent_.back();
     }
     /// What nodes get that are not named in it; null before the first one.
     [[nodiscard]] FormHandle for_others() const { return for_others_; }

@@ -113,37 +113,39 @@ async::Task<Outcome<>> Mirror::prepare(Init init) {
     co_return Outcome<>{};
 }
 
-async::Task<Outcome<>> Mirror::assemble(std::uint64_t id, metadata::Cookie source,
+async::Task<Outcome<>> Mirror::assemble(metadata::Form first, metadata::Cookie source,
                                         std::vector<metadata::Cookie> others) {
     Node* const node = core_.find(source);
     CHECK(node != nullptr && node->backing != nullptr);
-    auto reading = co_await read_superblock(node->backing->device(), core_.record(*node)->size,
-                                            core_.memory.metadata);
-    if (!reading || !*reading)
-        co_return refuse(fmt::format("the superblock of {} can't be read", node->type));
-    node->sequence = (*reading)->sequence;
     CO_TRY_VOID(co_await load_bits(*node, others));
-    // What it took and did not make durable is so from here on (rule 6).
-    const Result<> flushed = co_await core_.deliveries.ask(*node, {.op = Op::flush});
-    if (!flushed)
-        co_return refuse(flushed.error().code, fmt::format("flushing {} failed: {}", node->type,
-                                                           to_string(flushed.error().code)));
-    core_.become(*node, NodeEvent::found, "the others join it");
-    core_.become(*node, NodeEvent::named, "attached");
-    joining_.begin_superblocks(*node);
-    joining_.begin_pages(*node, true);
+    for (const NodeRecord& record : first.nodes)
+        if (record.attached) CO_TRY_VOID(co_await take_as_attached(*core_.find(record.cookie)));
     core_.regions->assume_settled(core_.world.clock.now());
-
-    metadata::Form next = membership_.successor();
-    next.history = metadata::fork(core_.form->history, id);
-    for (NodeRecord& record : next.nodes) record.attached = record.cookie == source;
     // The others have votes meanwhile.
     scope_.spawn(watch_.run());
     is_watching_ = true;
-    if (!co_await membership_.impose(std::move(next)))
+    if (!co_await membership_.impose(std::move(first)))
         co_return refuse(ErrorCode::node_lost,
                          fmt::format("{} was lost while it was being assembled", node->type));
     begin_serving();
+    co_return Outcome<>{};
+}
+
+async::Task<Outcome<>> Mirror::take_as_attached(Node& node) {
+    const auto reading = co_await read_superblock(node.backing->device(), core_.record(node)->size,
+                                                  core_.memory.metadata);
+    if (!reading || !*reading)
+        co_return refuse(fmt::format("the superblock of {} can't be read", node.type));
+    node.sequence = (*reading)->sequence;
+    // What it took and did not make durable is so from here on (rule 6).
+    const Result<> flushed = co_await core_.deliveries.ask(node, {.op = Op::flush});
+    if (!flushed)
+        co_return refuse(flushed.error().code, fmt::format("flushing {} failed: {}", node.type,
+                                                           to_string(flushed.error().code)));
+    core_.become(node, NodeEvent::found, "attached");
+    core_.become(node, NodeEvent::named, "attached");
+    joining_.begin_superblocks(node);
+    joining_.begin_pages(node, true);
     co_return Outcome<>{};
 }
 

@@ -55,9 +55,10 @@ class Mirror {
     /// all been found. Serves when it returns; on refusal nothing is in force. Suspends.
     async::Task<Outcome<>> create(Init init);
     /// Takes over: loads the bits of `source`, which was attached in the age (what is damaged
-    /// there, from `others` that hold it), makes it flush, and sends an age with `id` that names
-    /// it alone. Serves when it returns. Suspends.
-    async::Task<Outcome<>> assemble(std::uint64_t id, metadata::Cookie source,
+    /// there, from `others` that were, too), makes the nodes flush that `first` names, and sends
+    /// that age, which forks off the one there is. It names `source`, and others only if the
+    /// storage was stopped in order. Serves when it returns. Suspends.
+    async::Task<Outcome<>> assemble(metadata::Form first, metadata::Cookie source,
                                     std::vector<metadata::Cookie> others);
 
     [[nodiscard]] block::Geometry geometry() const;
@@ -72,7 +73,10 @@ class Mirror {
     /// Waits until nothing is under way. After `end`. Suspends.
     async::Task<void> join();
 
+    /// The age in force.
     [[nodiscard]] const metadata::Form& form() const { return *core_.form; }
+    /// The one that was sent last.
+    [[nodiscard]] const metadata::Form& newest_form() const { return membership_.newest_form(); }
     [[nodiscard]] bool is_serving() const { return core_.is_serving && !core_.is_over(); }
     /// Why no age can be formed any more: another head has the nodes. Empty: it can.
     [[nodiscard]] const std::string& fenced() const { return core_.fenced; }
@@ -97,6 +101,7 @@ class Mirror {
     async::Task<Outcome<>> load_bits(Node& source, const std::vector<metadata::Cookie>& others);
     async::Task<Outcome<>> load_one(Node& source, BitmapName name,
                                     const std::vector<metadata::Cookie>& others);
+    async::Task<Outcome<>> take_as_attached(Node& node);
     async::Task<Outcome<>> prepare(Init init);
     async::Task<bool> until(bool (Mirror::*done)() const);
     [[nodiscard]] bool all_are_prepared() const;

@@ -111,6 +111,12 @@ class MirrorTest : public testing::Test, public Owner {
         }
         return form;
     }
+    static metadata::Form next_form(metadata::Form form, std::uint64_t id, Cookie source) {
+        form.history = metadata::fork(form.history, id);
+        form.stopped_cleanly = form.is_forming = false;
+        for (metadata::NodeRecord& record : form.nodes) record.attached = record.cookie == source;
+        return form;
+    }
     void make(metadata::Form form) {
         mirror = std::make_unique<Mirror>(world, Memory{metadata_account, copies_account},
                                           metadata::Head{.id = 1, .incarnation = ++incarnation},
@@ -298,7 +304,7 @@ TEST_F(MirrorTest, it_is_taken_over_after_a_crash_and_the_other_node_joins) {
         const metadata::Form form = t.mirror->form();
         co_await t.end();
         t.make(form);
-        const auto assembled = co_await t.mirror->assemble(77, 1, {2});
+        const auto assembled = co_await t.mirror->assemble(t.next_form(form, 77, 1), 1, {2});
         EXPECT_TRUE(assembled.has_value()) << assembled.error().text;
         EXPECT_EQ(t.mirror->form().history.age, (metadata::Age{77, 1}));
         EXPECT_EQ(co_await t.read(0), 0);  // nobody flushed: the region counts as unwritten
@@ -310,7 +316,7 @@ TEST_F(MirrorTest, it_is_taken_over_after_a_crash_and_the_other_node_joins) {
         const metadata::Form after = t.mirror->form();
         co_await t.end();
         t.make(after);
-        const auto again = co_await t.mirror->assemble(78, 2, {1});
+        const auto again = co_await t.mirror->assemble(t.next_form(after, 78, 2), 2, {1});
         EXPECT_TRUE(again.has_value());
         EXPECT_EQ(co_await t.read(0), 3);
         co_await t.until_state(0, NodeState::attached);

@@ -1,0 +1,531 @@
+#include "storage/mirrored.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "base/check.h"
+#include "base/log.h"
+
+namespace dst::storage {
+namespace {
+
+using namespace std::chrono_literals;
+using metadata::Cookie;
+using metadata::Form;
+using metadata::NodeRecord;
+
+/// What may pass by itself is looked at again after this time, if nothing tells of a change.
+constexpr io::Duration kLookAgainAfter = 1s;
+/// Places that are not there yet are waited for a moment, lest the first ones that come decide.
+constexpr io::Duration kGatherAtStart = 500ms;
+
+std::uint64_t draw(io::Random& random) {
+    std::uint64_t drawn = 0;
+    while (drawn == 0) drawn = random.next();
+    return drawn;
+}
+
+std::size_t slabs(std::size_t bytes) { return (bytes + block::kSlabBytes - 1) / block::kSlabBytes; }
+
+}  // namespace
+
+MirroredStorage::MirroredStorage(Surroundings& around, Settings settings)
+    : Storage(around, std::move(settings)) {
+    settings_.mirror.timing.name = settings_.name;
+    settings_.mirror.timing.hold = settings_.hold;
+}
+
+MirroredStorage::~MirroredStorage() = default;
+
+// Starting --------------------------------------------------------------------------------------
+
+Outcome<> MirroredStorage::start() {
+    CHECK(!is_started());
+    if (!settings_.options.empty())
+        return refuse(fmt::format("algorithm mirror has no option \"{}\": it takes none",
+                                  settings_.options.front().first));
+    const std::size_t nodes = settings_.members.size();
+    if (nodes == 0 || nodes > metadata::kNodesMax)
+        return refuse(
+            fmt::format("a mirror has 1 to {} nodes, not {}", metadata::kNodesMax, nodes));
+    stopping_ = is_final_ = false;
+    is_started_ = true;
+    reason_ = "its nodes are being opened";
+    since_ = around_.world.clock.wall_now();
+    metadata_memory_ = std::make_unique<block::Account>(
+        around_.pool, slabs(mirror::Memory::metadata_bytes(nodes)));
+    copies_memory_ =
+        std::make_unique<block::Account>(around_.pool, slabs(mirror::Memory::kCopiesBytes));
+    Member::Owner& owner = *this;
+    const Place::Judge& judges = *this;
+    const auto add = [&](const MemberSpec& spec, bool is_witness) {
+        places_.push_back(std::make_unique<Place>(around_, settings_, spec, is_witness, owner,
+                                                  judges, *metadata_memory_));
+        scope_.spawn(places_.back()->member().open());
+    };
+    for (const MemberSpec& spec : settings_.members) add(spec, false);
+    for (const MemberSpec& spec : settings_.mirror.witnesses) add(spec, true);
+    scope_.spawn(run());
+    return {};
+}
+
+async::Task<void> MirroredStorage::run() {
+    const io::TimePoint begun = around_.world.clock.now();
+    const auto all_there = [&] {
+        return std::ranges::all_of(places_,
+                                   [](const auto& place) { return place->is_connected(); });
+    };
+    while (!all_there() && !stopping_ &&
+           co_await io::wait_until(around_.world.clock, events_, begun + kGatherAtStart)) {
+    }
+    while (!stopping_) {
+        co_await assemble();
+        if (stopping_) break;
+        if (mirror_ != nullptr && mirror_->is_serving()) {
+            become_formed();
+            log::info("storage {}: running, {} sectors", name(), geometry().size.value());
+            co_await serve();
+            if (stopping_) break;
+            note(fmt::format("fenced: {}", mirror_->fenced()), false);
+            was_fenced_ = true;
+            become_unformed();
+            co_await take_down(around_.world.clock.now());
+            co_await release_all();
+            for (const auto& place : places_) place->begin_anew();
+            continue;
+        }
+        co_await io::wait_for(around_.world.clock, events_, kLookAgainAfter);
+    }
+}
+
+void MirroredStorage::note(std::string reason, bool is_final) {
+    if (reason != reason_) log::info("storage {}: {}", name(), reason);
+    reason_ = std::move(reason);
+    is_final_ = is_final;
+    changes_.wake_all();
+}
+
+async::Task<metadata::Situation> MirroredStorage::look() {
+    metadata::Situation situation{.storage_name = name(), .head_id = around_.head.id};
+    // Nodes that have grown have their superblocks where they ended before.
+    std::vector<SectorCount> sizes;
+    for (int round = 0; round < 2; ++round) {
+        situation.places.clear();
+        for (const auto& place : places_) situation.places.push_back(co_await place->look(sizes));
+        if (round > 0) break;
+        for (const metadata::Place& seen : situation.places)
+            if (const auto* superblock = std::get_if<metadata::Superblock>(&seen.seen))
+                for (const NodeRecord& record : superblock->form.nodes)
+                    if (std::ranges::find(sizes, record.size) == sizes.end())
+                        sizes.push_back(record.size);
+        const bool is_complete =
+            std::ranges::none_of(situation.places, [](const metadata::Place& seen) {
+                return std::holds_alternative<metadata::Unreadable>(seen.seen);
+            });
+        if (is_complete || sizes.empty()) break;
+    }
+    situation.force = force_;
+    co_return situation;
+}
+
+/// Once through: looks, and makes the storage or takes it over if that may be.
+async::Task<void> MirroredStorage::assemble() {
+    metadata::Decision decision = metadata::decide(co_await look());
+    if (stopping_) co_return;
+    const bool begins = std::holds_alternative<metadata::Create>(decision) ||
+                        std::holds_alternative<metadata::Start>(decision);
+    if (begins) {
+        // Rule 9: only then are the reservations claimed, and all of it is looked at again.
+        if (!co_await claim_all(force_)) {
+            co_await release_all();
+            co_return;
+        }
+        decision = metadata::decide(co_await look());
+        if (stopping_) co_return;
+    }
+    if (const auto* wait = std::get_if<metadata::Wait>(&decision)) {
+        note(wait->reason, false);
+    } else if (const auto* refuse = std::get_if<metadata::Refuse>(&decision)) {
+        note(refuse->reason, true);
+    } else {
+        const Outcome<> done = std::holds_alternative<metadata::Create>(decision)
+                                   ? co_await make()
+                                   : co_await take_over(std::get<metadata::Start>(decision));
+        if (done) {
+            force_ = false;
+            co_return;
+        }
+        note(done.error().text, false);
+        co_await take_down(around_.world.clock.now());
+    }
+    co_await release_all();
+}
+
+async::Task<bool> MirroredStorage::claim_all(bool by_force) {
+    for (const auto& place : places_) {
+        if (!place->is_connected()) continue;
+        if (const Outcome<> claimed = co_await place->claim(by_force); !claimed) {
+            note(fmt::format("waits for {}: {}", place->name(), claimed.error().text), false);
+            co_return false;
+        }
+    }
+    co_return true;
+}
+
+async::Task<void> MirroredStorage::release_all() {
+    for (const auto& place : places_) co_await place->release();
+}
+
+void MirroredStorage::make_mirror(Form form) {
+    mirror::Owner& owner = *this;
+    mirror_ = std::make_unique<mirror::Mirror>(
+        around_.world, mirror::Memory{*metadata_memory_, *copies_memory_},
+        metadata::Head{.id = around_.head.id, .incarnation = around_.head.incarnation},
+        settings_.mirror.timing, std::move(form), owner);
+    for (const auto& place : places_)
+        if (place->cookie() && mirror_->form().find(*place->cookie()) != nullptr)
+            mirror_->found(*place->cookie(), *place, place->is_local());
+}
+
+/// The first age of a new storage, out of the places as they are configured.
+Outcome<Form> MirroredStorage::new_form() const {
+    Form form;
+    io::Random& random = around_.world.random;
+    for (std::byte& byte : form.storage_id.bytes) byte = static_cast<std::byte>(random.next());
+    form.storage_id.bytes[0] |= std::byte{1};  // never 0
+    form.name = name();
+    form.algorithm = settings_.algorithm;
+    form.history = metadata::first_history(draw(random));
+    form.votes_since = form.history.age;
+    form.takeover = settings_.mirror.takeover;
+    form.head = {.id = around_.head.id, .incarnation = around_.head.incarnation};
+    form.is_forming = true;
+    std::vector<SectorCount> sizes;
+    std::uint8_t slot = 0;
+    for (const auto& place : places_) {
+        NodeRecord record{.cookie = draw(random),
+                          .size = place->size(),
+                          .is_witness = place->is_witness(),
+                          .instance = place->instance(),
+                          .type = metadata::cut_type(place->name())};
+        record.has_vote = place->can_vote();
+        if (place->is_witness()) {
+            TRY_VOID(metadata::check_witness_size(record.size));
+        } else {
+            record.slot = slot++;
+            record.attached = settings_.mirror.init != mirror::Init::adopt || record.slot == 0;
+            sizes.push_back(record.size);
+        }
+        form.nodes.push_back(std::move(record));
+    }
+    TRY(form.shape, metadata::plan_shape(sizes));
+    form.quorum = settings_.mirror.quorum.value_or(form.votes() >= 3 ? metadata::Quorum::majority
+                                                                     : metadata::Quorum::none);
+    if (const char* const broken = metadata::broken_rule(form))
+        return refuse(fmt::format("a storage can't be made of this: {}", broken));
+    return form;
+}
+
+async::Task<Outcome<>> MirroredStorage::make() {
+    CO_TRY(Form form, new_form());
+    log::info("storage {}: being made: {} sectors on {} nodes", name(),
+              form.shape.data_size.value(), form.nodes.size());
+    for (std::size_t at = 0; at < places_.size(); ++at)
+        places_[at]->become_node(form.nodes[at].cookie);
+    make_mirror(std::move(form));
+    co_return co_await mirror_->create(settings_.mirror.init);
+}
+
+async::Task<Outcome<>> MirroredStorage::take_over(const metadata::Start& start) {
+    std::vector<Cookie> attached;
+    std::vector<Cookie> others;
+    for (const metadata::Member& source : start.sources) {
+        if (attached.empty() || start.base.stopped_cleanly)
+            attached.push_back(source.cookie);
+        else
+            others.push_back(source.cookie);
+    }
+    for (const metadata::LeftOut& left : start.left_out)
+        log::warning("storage {}: {} is left out: {}", name(), places_[left.place]->name(),
+                     left.reason);
+    for (const metadata::Obstacle& obstacle : start.overridden)
+        log::warning("storage {}: by force, although {}", name(), obstacle.text);
+    const metadata::Head head{.id = around_.head.id, .incarnation = around_.head.incarnation};
+    Form first = metadata::first_form(start, attached, draw(around_.world.random), head);
+    make_mirror(start.base);
+    co_return co_await mirror_->assemble(std::move(first), attached.front(), std::move(others));
+}
+
+// Serving ---------------------------------------------------------------------------------------
+
+/// Until the mirror is fenced, or is to stop. Places that come are given to it.
+async::Task<void> MirroredStorage::serve() {
+    while (!stopping_ && mirror_->fenced().empty()) {
+        co_await find_nodes();
+        if (stopping_ || !mirror_->fenced().empty()) break;
+        co_await events_.wait();
+    }
+}
+
+/// Who was not there when it was assembled.
+async::Task<void> MirroredStorage::find_nodes() {
+    for (const auto& place : places_) {
+        if (place->cookie() || !place->is_connected()) continue;
+        std::vector<SectorCount> sizes;
+        for (const NodeRecord& record : mirror_->form().nodes) sizes.push_back(record.size);
+        const metadata::Place seen = co_await place->look(std::move(sizes));
+        if (stopping_ || !mirror_->fenced().empty()) co_return;
+        const auto* const superblock = std::get_if<metadata::Superblock>(&seen.seen);
+        if (superblock == nullptr) continue;
+        if (superblock->form.storage_id != mirror_->form().storage_id ||
+            mirror_->form().find(superblock->cookie) == nullptr) {
+            log::warning("storage {}: {} is no node of it: it belongs to '{}' ({})", name(),
+                         place->name(), superblock->form.name,
+                         metadata::to_string(superblock->form.storage_id));
+            continue;
+        }
+        mirror_->found(superblock->cookie, *place, place->is_local());
+    }
+}
+
+Outcome<> MirroredStorage::judge(const metadata::Reading& found) const {
+    if (!found) return refuse(fmt::format("it {}", metadata::to_string(found.error())));
+    if (mirror_ == nullptr) return {};
+    switch (metadata::admit(mirror_->newest_form(), *found)) {
+        case metadata::Admission::joins:
+            return {};
+        case metadata::Admission::is_newer:
+        case metadata::Admission::is_diverged:
+            return refuse("another head has written to it meanwhile");
+        case metadata::Admission::is_no_member:
+        case metadata::Admission::is_foreign:
+            return refuse("it is no node of this storage any more");
+    }
+    check_failed("a known admission", __FILE__, __LINE__);
+}
+
+void MirroredStorage::member_changed(Member& member) {
+    if (Place* const place = find(member);
+        mirror_ != nullptr && place != nullptr && place->cookie())
+        mirror_->backing_changed(*place->cookie());
+    events_.wake_all();
+    changes_.wake_all();
+}
+
+void MirroredStorage::mirror_changed() {
+    events_.wake_all();
+    changes_.wake_all();
+}
+
+Place* MirroredStorage::find(const Member& member) const {
+    for (const auto& place : places_)
+        if (&place->member() == &member) return place.get();
+    return nullptr;
+}
+
+Place* MirroredStorage::find(Cookie cookie) const {
+    for (const auto& place : places_)
+        if (place->cookie() == cookie) return place.get();
+    return nullptr;
+}
+
+block::Geometry MirroredStorage::geometry() const {
+    return is_formed() ? mirror_->geometry() : block::Geometry{};
+}
+
+async::Task<Result<>> MirroredStorage::perform(block::Request& request) {
+    return mirror_->execute(request);
+}
+
+async::Task<Outcome<>> MirroredStorage::add_node(MemberSpec spec, io::TimePoint /*deadline*/) {
+    co_return refuse(ErrorCode::unsupported,
+                     fmt::format("{} can't be added to a mirror yet", spec.type));
+}
+
+// Stopping --------------------------------------------------------------------------------------
+
+async::Task<void> MirroredStorage::take_down(io::TimePoint /*deadline*/) {
+    if (mirror_ == nullptr) co_return;
+    mirror_->end();
+    // What waits there fails, so that everybody gets out.
+    for (const auto& place : places_) place->drop();
+    co_await drained();
+    co_await mirror_->join();
+    mirror_.reset();
+}
+
+async::Task<Outcome<>> MirroredStorage::stop(io::TimePoint deadline) {
+    stopping_ = true;
+    events_.wake_all();
+    std::vector<std::string> losses;
+    const bool was_formed = is_formed();
+    if (mirror_ != nullptr && was_formed) {
+        const io::TimePoint now = around_.world.clock.now();
+        if (!co_await mirror_->finish(now + (deadline - now) * 3 / 4))
+            losses.push_back(
+                "not all of its nodes were flushed, so some of it will be copied again");
+        else
+            co_await release_all();
+    }
+    if (mirror_ != nullptr) mirror_->end();
+    for (auto& place : places_) place->member().give_up();
+    {
+        std::vector<std::string> dropped;  // said above, if anything was lost
+        async::Scope closing;
+        for (auto& place : places_) closing.spawn(place->member().close(deadline, dropped));
+        co_await closing.join();
+    }
+    events_.wake_all();
+    changes_.wake_all();
+    co_await scope_.join();
+    co_await drained();
+    if (mirror_ != nullptr) co_await mirror_->join();
+    if (was_formed) log::info("storage {}: stopped", name());
+    become_unformed();
+    mirror_.reset();
+    places_.clear();
+    around_.pool.retire(std::move(metadata_memory_));
+    around_.pool.retire(std::move(copies_memory_));
+    is_started_ = false;
+    changes_.wake_all();
+    if (losses.empty()) co_return Outcome<>{};
+    log::warning("storage {}: stopped, but {}", name(), losses.front());
+    co_return refuse(ErrorCode::io_error,
+                     fmt::format("storage '{}' is stopped, but {}", name(), losses.front()));
+}
+
+void MirroredStorage::hurry() {
+    if (!stopping_) return;
+    if (mirror_ != nullptr) mirror_->end();
+    for (auto& place : places_) place->member().hurry();
+}
+
+void MirroredStorage::abandon() {
+    if (mirror_ != nullptr) mirror_->end();
+    for (auto& place : places_) place->member().abandon();
+}
+
+// What can be seen of it ------------------------------------------------------------------------
+
+bool MirroredStorage::is_all_connected() const {
+    return is_formed() && mirror_->obstacle().empty();
+}
+
+std::size_t MirroredStorage::requests_waiting() const {
+    std::size_t waiting = mirror_ != nullptr ? mirror_->waiting() : 0;
+    for (const auto& place : places_) waiting += place->member().requests_waiting();
+    return waiting;
+}
+
+std::optional<Problem> MirroredStorage::dead_end() const {
+    if (is_final_) return Problem{ErrorCode::invalid, reason_};
+    if (mirror_ != nullptr) return std::nullopt;
+    for (const auto& place : places_)
+        if (place->member().is_hopeless())
+            return Problem{ErrorCode::not_found,
+                           fmt::format("{}: {}", place->name(), place->member().reason())};
+    return std::nullopt;
+}
+
+std::string MirroredStorage::obstacle() const {
+    if (is_formed()) return {};
+    if (!is_started()) return "it is stopped: start it with 'dst storage start " + name() + "'";
+    return reason_;
+}
+
+NodeStatus MirroredStorage::status_of(const NodeRecord& record,
+                                      const mirror::Mirror::NodeView& view) const {
+    const Place* const place = find(record.cookie);
+    NodeStatus status{.cookie = record.cookie,
+                      .type = place != nullptr ? place->name() : record.type,
+                      .start = {},
+                      .size = record.is_witness ? SectorCount() : mirror_->form().shape.data_size,
+                      .in_sync = view.state == mirror::NodeState::attached,
+                      .connected = view.is_connected,
+                      .stale = view.stale,
+                      .reason = view.reason,
+                      .since = view.since,
+                      .flags = {}};
+    if (place != nullptr) status.flags = place->member().flags();
+    if (record.is_witness) status.flags.emplace_back("witness");
+    if (view.state == mirror::NodeState::joining) status.flags.emplace_back("resync");
+    if (!view.is_connected)
+        status.reason = place != nullptr ? place->reason() : "the configuration does not name it";
+    return status;
+}
+
+NodeStatus MirroredStorage::status_of(const Place& place) const {
+    NodeStatus status{.cookie = place.cookie().value_or(0),
+                      .type = place.name(),
+                      .start = {},
+                      .size = {},
+                      .in_sync = false,
+                      .connected = place.is_connected(),
+                      .stale = {},
+                      .reason = place.reason(),
+                      .since = place.member().since(),
+                      .flags = place.member().flags()};
+    if (place.is_witness()) status.flags.emplace_back("witness");
+    return status;
+}
+
+StorageStatus MirroredStorage::status() const {
+    StorageStatus status{.name = name(),
+                         .algorithm = settings_.algorithm,
+                         .size = geometry().size,
+                         .state = State::stopped,
+                         .reason = {},
+                         .since = since_,
+                         .nodes = {}};
+    if (!is_started()) {
+        status.reason = "stopped; 'dst storage start " + name() + "' starts it";
+        for (const MemberSpec& spec : settings_.members)
+            status.nodes.push_back({.cookie = 0,
+                                    .type = spec.type,
+                                    .start = {},
+                                    .size = {},
+                                    .in_sync = false,
+                                    .connected = false,
+                                    .stale = {},
+                                    .reason = "the storage is stopped",
+                                    .since = since_,
+                                    .flags = {}});
+        return status;
+    }
+    if (!is_formed()) {
+        status.state = was_fenced_ ? State::fenced : State::waiting;
+        status.reason = reason_;
+        for (const auto& place : places_) status.nodes.push_back(status_of(*place));
+        return status;
+    }
+    std::vector<std::string> missing;
+    const auto views = mirror_->nodes();
+    for (const auto& view : views) {
+        const NodeRecord& record = *mirror_->form().find(view.cookie);
+        status.nodes.push_back(status_of(record, view));
+        const NodeStatus& node = status.nodes.back();
+        if (!record.is_witness && !node.in_sync)
+            missing.push_back(fmt::format("{}: {}", node.type, node.reason));
+        if (record.is_witness && !node.connected)
+            missing.push_back(fmt::format("{}: {}", node.type, node.reason));
+        status.since = std::max(status.since, node.since);
+    }
+    const std::string obstacle = mirror_->obstacle();
+    const std::size_t waiting = requests_waiting();
+    if (waiting > 0 && !obstacle.empty()) {
+        status.state = State::holding;
+        status.reason =
+            fmt::format("{} {}; goes on when it is back",
+                        waiting == 1 ? "1 request" : fmt::format("{} requests", waiting), obstacle);
+    } else if (!missing.empty()) {
+        status.state = State::degraded;
+        status.reason = fmt::format("{}", fmt::join(missing, "; "));
+    } else {
+        status.state = State::running;
+        status.reason = "all nodes are in sync";
+    }
+    return status;
+}
+
+}  // namespace dst::storage

@@ -1,0 +1,79 @@
+// A storage whose nodes hold metadata: a mirror, formed from what its superblocks say.
+//
+// It opens the places that the configuration names, looks at what is there, and asks
+// metadata/assembly.h whether a storage may be made or taken over from that; if so it claims the
+// reservations, looks again, and starts the mirror. Places that come later are given to it. When
+// another head has taken so many nodes that the mirror is at an end, all of it begins anew.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "storage/place.h"
+#include "storage/storage.h"
+
+namespace dst::storage {
+
+class MirroredStorage final : public Storage,
+                              private Member::Owner,
+                              private mirror::Owner,
+                              private Place::Judge {
+  public:
+    MirroredStorage(Surroundings& around, Settings settings);
+    ~MirroredStorage() override;
+
+    Outcome<> start() override;
+    async::Task<Outcome<>> stop(io::TimePoint deadline) override;
+    void hurry() override;
+    void abandon() override;
+    [[nodiscard]] bool is_all_connected() const override;
+    [[nodiscard]] std::size_t requests_waiting() const override;
+    async::Task<Outcome<>> add_node(MemberSpec spec, io::TimePoint deadline) override;
+    [[nodiscard]] bool is_started() const override { return is_started_; }
+    [[nodiscard]] StorageStatus status() const override;
+    [[nodiscard]] std::string obstacle() const override;
+    [[nodiscard]] block::Geometry geometry() const override;
+
+  private:
+    async::Task<Result<>> perform(block::Request& request) override;
+    [[nodiscard]] std::optional<Problem> dead_end() const override;
+    void member_changed(Member& member) override;
+    void member_ready(Member& member) override { member_changed(member); }
+    void member_lost(Member& member) override { member_changed(member); }
+    void mirror_changed() override;
+    [[nodiscard]] Outcome<> judge(const metadata::Reading& found) const override;
+
+    async::Task<void> run();
+    async::Task<void> assemble();
+    async::Task<metadata::Situation> look();
+    async::Task<bool> claim_all(bool by_force);
+    async::Task<Outcome<>> make();
+    async::Task<Outcome<>> take_over(const metadata::Start& start);
+    [[nodiscard]] Outcome<metadata::Form> new_form() const;
+    async::Task<void> serve();
+    async::Task<void> find_nodes();
+    async::Task<void> take_down(io::TimePoint deadline);
+    async::Task<void> release_all();
+    void make_mirror(metadata::Form form);
+    void note(std::string reason, bool is_final);
+    [[nodiscard]] Place* find(const Member& member) const;
+    [[nodiscard]] Place* find(metadata::Cookie cookie) const;
+    [[nodiscard]] NodeStatus status_of(const metadata::NodeRecord& record,
+                                       const mirror::Mirror::NodeView& view) const;
+    [[nodiscard]] NodeStatus status_of(const Place& place) const;
+
+    bool is_started_ = false;
+    bool force_ = false;
+    std::string reason_;     // why it is not formed
+    bool is_final_ = false;  // a person has to do something
+    bool was_fenced_ = false;
+    std::unique_ptr<block::Account> metadata_memory_;
+    std::unique_ptr<block::Account> copies_memory_;
+    std::vector<std::unique_ptr<Place>> places_;
+    std::unique_ptr<mirror::Mirror> mirror_;
+    async::WaitQueue events_;
+    async::Scope scope_;  // last: its tasks use all of the above
+};
+
+}  // namespace dst::storage

@@ -1,0 +1,183 @@
+#include "storage/place.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "algorithm/mirror/superblock_reader.h"
+
+namespace dst::storage {
+namespace {
+
+using metadata::Holder;
+
+/// Pings keep the lease, which is half of takeover: several of them, so that one may be late.
+io::Duration ping_each(const Settings& settings) { return settings.mirror.takeover / 10; }
+
+std::string who(const nbd::Holder& holder) {
+    return fmt::format("head {:016x} (start {})", holder.head, holder.incarnation);
+}
+
+}  // namespace
+
+Place::Place(Surroundings& around, const Settings& settings, MemberSpec spec, bool is_witness,
+             Member::Owner& owner, const Judge& judge, block::Account& memory)
+    : around_(around),
+      settings_(settings),
+      is_witness_(is_witness),
+      judge_(judge),
+      memory_(memory),
+      member_(around, settings, spec, stable_hash(settings.name + "/" + spec.type), owner,
+              {.gate = this,
+               .ping_each = ping_each(settings),
+               .silence_max =
+                   std::min<io::Duration>(std::chrono::seconds(3), settings.mirror.timing.grace)}) {
+}
+
+SectorCount Place::size() const { return metadata::whole_pages(member_.size()); }
+
+bool Place::can_reserve() const {
+    return member_.remote() != nullptr && member_.remote()->status().is_ours;
+}
+
+bool Place::is_connected() const { return member_.is_there() && member_.is_connected(); }
+
+std::optional<io::TimePoint> Place::vouched_at() const {
+    if (!can_reserve()) return std::nullopt;
+    return member_.remote()->answered_ping_sent_at().value_or(io::TimePoint::min());
+}
+
+bool Place::is_taken() const {
+    return member_.remote() != nullptr && member_.remote()->status().fenced;
+}
+
+std::uint64_t Place::instance() const {
+    return member_.remote() != nullptr ? member_.remote()->peer_instance() : 0;
+}
+
+void Place::drop() {
+    if (member_.remote() != nullptr) member_.remote()->drop();
+}
+
+async::Task<metadata::Place> Place::look(std::vector<SectorCount> sizes) {
+    metadata::Place place{.name = name(), .can_reserve = is_local() || can_reserve()};
+    cookie_.reset();
+    if (!is_connected()) {
+        place.seen = metadata::Unreachable{member_.reason()};
+        co_return place;
+    }
+    sizes.insert(sizes.begin(), size());
+    std::optional<metadata::Reading> found;
+    for (const SectorCount end : sizes) {
+        if (end > size()) continue;
+        auto reading = co_await mirror::read_superblock(*member_.device(), end, memory_);
+        if (!reading) {
+            place.seen = metadata::Unreachable{
+                fmt::format("reading its superblock failed: {}", to_string(reading.error().code))};
+            co_return place;
+        }
+        if (reading->has_value()) superblock_end_ = end;
+        found =
+            found ? metadata::choose(*std::move(found), *std::move(reading)) : *std::move(reading);
+    }
+    place.instance = instance();
+    if (!found->has_value()) {
+        place.seen = found->error();
+    } else {
+        cookie_ = (*found)->cookie;
+        place.seen = **found;
+    }
+    if (!can_reserve()) co_return place;
+    const auto reservation = co_await member_.remote()->read_reservation();
+    if (!reservation) {
+        place.seen = metadata::Unreachable{
+            fmt::format("asking who has it failed: {}", to_string(reservation.error().code))};
+    } else if (!reservation->holder) {
+        place.holder = Holder::nobody;
+    } else if (reservation->holder->head == around_.head.id) {
+        place.holder = Holder::us;
+    } else {
+        place.holder_id = reservation->holder->head;
+        place.holder = reservation->is_open                                 ? Holder::connected
+                       : reservation->gone >= reservation->holder->takeover ? Holder::lapsed
+                                                                            : Holder::gone;
+    }
+    co_return place;
+}
+
+bool Place::is_ours(const nbd::Reservation& reservation) const {
+    return reservation.holder &&
+           reservation.holder->is(around_.head.id, around_.head.incarnation) &&
+           reservation.number == number_;
+}
+
+async::Task<Outcome<>> Place::claim(bool by_force) {
+    is_used_ = true;
+    if (!can_reserve()) co_return Outcome<>{};
+    node::Remote& remote = *member_.remote();
+    const auto now = co_await remote.read_reservation();
+    if (!now)
+        co_return refuse(now.error().code,
+                         fmt::format("asking who has it failed: {}", to_string(now.error().code)));
+    if (is_ours(*now)) co_return Outcome<>{};
+    const nbd::Ruling ruling = co_await remote.claim(
+        {.expected = now->number, .takeover = settings_.mirror.takeover, .force = by_force});
+    if (ruling.done) {
+        number_ = ruling.now.number;
+        co_return Outcome<>{};
+    }
+    if (ruling.done.error().code != ErrorCode::not_permitted)
+        co_return refuse(
+            ruling.done.error().code,
+            fmt::format("claiming it failed: {}", to_string(ruling.done.error().code)));
+    co_return refuse(
+        ErrorCode::not_permitted,
+        ruling.now.holder
+            ? fmt::format("{} has it{}", who(*ruling.now.holder),
+                          ruling.now.is_open
+                              ? " and is connected"
+                              : fmt::format(", gone for {} s", ruling.now.gone.count() / 1000))
+            : ruling.text);
+}
+
+async::Task<void> Place::release() {
+    if (const auto number = std::exchange(number_, std::nullopt);
+        number && can_reserve() && member_.remote()->is_ready())
+        static_cast<void>(co_await member_.remote()->release(*number));  // else it lapses
+}
+
+void Place::begin_anew() {
+    number_.reset();
+    is_used_ = false;
+    if (is_taken()) member_.remote()->readmit();
+}
+
+/// Design §5: before anything is replayed it is made sure that no other head was there meanwhile.
+async::Task<Outcome<>> Place::admit(node::Visit& visit) {
+    if (!visit.is_ours()) co_return co_await admit_plain(visit);
+    if (!number_) co_return Outcome<>{};
+    const auto now = co_await visit.read_reservation();
+    if (!now) co_return refuse(ErrorCode::node_lost, "asking who has it failed");
+    if (is_ours(*now)) co_return Outcome<>{};
+    co_return refuse(now->holder && now->holder->head != around_.head.id
+                         ? fmt::format("{} has taken it", who(*now->holder))
+                         : "its reservation was given to somebody else meanwhile");
+}
+
+/// A plain server can't be reserved; what lies on it says who was there last.
+async::Task<Outcome<>> Place::admit_plain(node::Visit& visit) {
+    if (!is_used_ || superblock_end_.value() == 0) co_return Outcome<>{};
+    std::optional<metadata::Reading> both;
+    for (unsigned copy = 0; copy < metadata::kSuperblockCopies; ++copy) {
+        const block::Buffer buffer = co_await memory_.allocate(metadata::kSuperblockBytes);
+        if (!buffer) co_return refuse(ErrorCode::node_lost, "memory is given up");
+        const auto bytes = buffer.bytes().first(metadata::kSuperblockBytes);
+        if (!co_await visit.read(*metadata::superblock_place(superblock_end_, copy), bytes))
+            co_return refuse(ErrorCode::node_lost, "reading its superblock failed");
+        auto reading = metadata::decode_superblock(bytes);
+        both = both ? metadata::choose(*std::move(both), std::move(reading)) : std::move(reading);
+    }
+    co_return judge_.judge(*both);
+}
+
+}  // namespace dst::storage

@@ -1,0 +1,90 @@
+// Place: where the configuration says that a node of a mirror is: its device, its reservation, and
+// what was seen there. To the mirror it is the backing of a node.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "algorithm/mirror/backing.h"
+#include "metadata/assembly.h"
+#include "node/gate.h"
+#include "storage/member.h"
+
+namespace dst::storage {
+
+class Place final : public mirror::Backing, private node::Gate {
+  public:
+    /// Whom a place asks when a node is met again that promises nothing by itself.
+    class Judge {
+      public:
+        /// What a plain server has now: may it be written to by us as before? The text says why
+        /// not.
+        [[nodiscard]] virtual Outcome<> judge(const metadata::Reading& found) const = 0;
+
+      protected:
+        ~Judge() = default;
+    };
+
+    /// `memory`: for superblocks. All references outlive it.
+    Place(Surroundings& around, const Settings& settings, MemberSpec spec, bool is_witness,
+          Member::Owner& owner, const Judge& judge, block::Account& memory);
+
+    [[nodiscard]] Member& member() { return member_; }
+    [[nodiscard]] const Member& member() const { return member_; }
+    [[nodiscard]] const std::string& name() const { return member_.spec().type; }
+    [[nodiscard]] bool is_witness() const { return is_witness_; }
+    [[nodiscard]] bool is_local() const { return member_.remote() == nullptr; }
+    /// Whole pages: how much of it counts.
+    [[nodiscard]] SectorCount size() const;
+
+    /// Looks at the superblock, at the device's end and at those of `sizes` that fit, and at the
+    /// reservation. Suspends.
+    async::Task<metadata::Place> look(std::vector<SectorCount> sizes);
+    /// The node that was found there; nothing if none was.
+    [[nodiscard]] std::optional<metadata::Cookie> cookie() const { return cookie_; }
+    /// It is made one.
+    void become_node(metadata::Cookie cookie) {
+        cookie_ = cookie;
+        superblock_end_ = size();
+    }
+    /// Others can be kept from it: it counts for a majority.
+    [[nodiscard]] bool can_vote() const { return is_local() || can_reserve(); }
+
+    /// Claims it, displacing whoever has it if `by_force`. Suspends.
+    async::Task<Outcome<>> claim(bool by_force);
+    /// Gives it back, if it was claimed. Suspends.
+    async::Task<void> release();
+    /// Nothing was claimed, nobody has taken it; the next connection is a new beginning.
+    void begin_anew();
+
+    // As a node's backing.
+    [[nodiscard]] block::Device& device() const override { return *member_.device(); }
+    [[nodiscard]] bool is_connected() const override;
+    [[nodiscard]] std::string reason() const override { return member_.reason(); }
+    [[nodiscard]] std::optional<io::TimePoint> vouched_at() const override;
+    [[nodiscard]] bool is_taken() const override;
+    [[nodiscard]] std::uint64_t instance() const override;
+    async::Task<Outcome<>> claim() override { return claim(false); }
+    void drop() override;
+
+  private:
+    [[nodiscard]] bool can_reserve() const;
+    [[nodiscard]] bool is_ours(const nbd::Reservation& reservation) const;
+    async::Task<Outcome<>> admit(node::Visit& visit) override;
+    async::Task<Outcome<>> admit_plain(node::Visit& visit);
+
+    Surroundings& around_;
+    const Settings& settings_;
+    const bool is_witness_;
+    const Judge& judge_;
+    block::Account& memory_;
+    std::optional<metadata::Cookie> cookie_;
+    SectorCount superblock_end_;           // where the superblock was found
+    std::optional<std::uint64_t> number_;  // of the reservation that was claimed
+    bool is_used_ = false;                 // a plain one, since we began to write to it
+    Member member_;
+};
+
+}  // namespace dst::storage
