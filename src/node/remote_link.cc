@@ -370,9 +370,11 @@ async::Task<void> Remote::watch() {
     while (!connection_->ended() && !stopping_) {
         const io::TimePoint now = world_.clock.now();
         const io::Duration quiet = now - connection_->last_received();
-        const bool is_due = settings_.ping_each
-                                ? !last_ping || now >= *last_ping + *settings_.ping_each
-                                : quiet >= settings_.ping_after;
+        // Whoever counts on pings is to have one as soon as the link is there.
+        const bool has_none = link_ == LinkState::ready && !ping_->counts;
+        const bool is_due = settings_.ping_each ? !last_ping || has_none ||
+                                                      now >= *last_ping + *settings_.ping_each
+                                                : quiet >= settings_.ping_after;
         if (!is_ours_) {
             // Can't be asked. A slow disk looks the same, and a plain server promises nothing about
             // an old connection's requests: it is waited for.

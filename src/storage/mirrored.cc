@@ -362,11 +362,12 @@ async::Task<Outcome<>> MirroredStorage::stop(io::TimePoint deadline) {
     const bool was_formed = is_formed();
     if (mirror_ != nullptr && was_formed) {
         const io::TimePoint now = around_.world.clock.now();
-        if (!co_await mirror_->finish(now + (deadline - now) * 3 / 4))
-            losses.push_back(
-                "not all of its nodes were flushed, so some of it will be copied again");
-        else
+        const io::TimePoint last = now + (deadline - now) * 7 / 8;
+        mirror_->hurry();
+        if (co_await drained_until(last) && co_await mirror_->finish(last))
             co_await release_all();
+        else
+            losses.push_back("not all that was asked could be done: it is as after a crash");
     }
     if (mirror_ != nullptr) mirror_->end();
     for (auto& place : places_) place->member().give_up();

@@ -102,6 +102,12 @@ async::Task<void> Storage::drained() {
 
 void Storage::lose_changes() { instance_ = draw(around_.world.random); }
 
+async::Task<bool> Storage::drained_until(io::TimePoint deadline) {
+    while (in_flight_ > 0)
+        if (!co_await io::wait_until(around_.world.clock, idle_, deadline)) break;
+    co_return in_flight_ == 0;
+}
+
 async::Task<Result<>> Storage::execute(block::Request& request) {
     struct InFlight {
         Storage& storage;

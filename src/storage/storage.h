@@ -161,6 +161,8 @@ class Storage : public block::Device {
     void lose_changes();
     /// Waits until no request is under way. Suspends.
     async::Task<void> drained();
+    /// The same until `deadline`; false if some are. Suspends.
+    async::Task<bool> drained_until(io::TimePoint deadline);
 
     Surroundings& around_;
     Settings settings_;

@@ -58,7 +58,7 @@ class Bits {
     /// There is none any more.
     void free_slot(std::uint8_t slot);
     [[nodiscard]] bool uses_slot(std::uint8_t slot) const {
-        return maps_[index_of(stale_of(slot))] != nullptr;
+        return slot < shape_.slots && maps_[index_of(stale_of(slot))] != nullptr;
     }
 
     void set(BitmapName name, RegionRange regions);

@@ -12,7 +12,6 @@ using block::Op;
 using block::Request;
 
 std::unexpected<Error> held_out() { return fail(ErrorCode::io_error, "held for too long"); }
-std::unexpected<Error> stopping() { return fail(ErrorCode::io_error, "the mirror is stopping"); }
 
 }  // namespace
 
@@ -57,10 +56,11 @@ async::Task<Result<>> Changes::enter(RegionRange regions) {
     } const waits{waiting_};
     const io::TimePoint patience = core_.patience();
     while (true) {
-        if (core_.is_over()) co_return stopping();
+        if (core_.is_over()) co_return std::unexpected(core_.end_error());
         if (!core_.regions->is_locked(regions)) {
             core_.bits().set(Bits::kIntent, regions);
             if (intent_is_durable(regions)) break;
+            if (const auto error = failure_of_the_last()) co_return std::unexpected(*error);
         }
         if (!co_await core_.progress_until(patience)) co_return held_out();
     }
@@ -84,6 +84,16 @@ bool Changes::intent_is_durable(RegionRange regions) {
         }
     }
     return is_durable;
+}
+
+/// A node that takes no bits leaves; if it may not, for nobody else is left, nothing can be
+/// changed.
+std::optional<Error> Changes::failure_of_the_last() {
+    for (const auto& node : core_.nodes)
+        if (node->is_attached() && node->pages->failure() &&
+            !membership_.expel(*node, "writing its bitmaps failed"))
+            return node->pages->failure();
+    return std::nullopt;
 }
 
 async::Task<Result<>> Changes::carry_out(Request& request, RegionRange regions) {
@@ -117,7 +127,7 @@ async::Task<Result<>> Changes::first_change(Request& request, RegionRange region
     {
         Locked locked(core_, regions);
         // Others may have begun before, in regions that were written.
-        if (!co_await locked.alone()) co_return stopping();
+        if (!co_await locked.alone()) co_return std::unexpected(core_.end_error());
         const Entered entered(core_, regions);
         for (RegionIndex region = regions.first; done && region < regions.end(); ++region) {
             if (!core_.regions->is_unwritten(region)) continue;

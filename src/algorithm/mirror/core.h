@@ -119,8 +119,17 @@ struct Core {
         }
         co_return co_await io::wait_until(world.clock, progress, until);
     }
+    /// The error of what can't be answered any more.
+    [[nodiscard]] Error end_error() const {
+        return fenced.empty() ? Error{ErrorCode::cancelled, "the mirror is stopping"}
+                              : Error{ErrorCode::io_error, "another head has taken over"};
+    }
     /// Nothing is answered any more.
     [[nodiscard]] bool is_over() const { return is_stopping || !fenced.empty(); }
+    /// There is something that time may change.
+    void wake_watch() {
+        if (watch_sleeps) progress.wake_all();
+    }
     /// Whoever waits looks again, and so does the owner.
     void changed() {
         ++changes;

@@ -17,7 +17,7 @@ async::Task<Result<>> Flushes::flush() {
 }
 
 async::Task<Result<>> Flushes::flush_now() {
-    if (core_.is_over()) co_return fail(ErrorCode::io_error, "the mirror is stopping");
+    if (core_.is_over()) co_return std::unexpected(core_.end_error());
     const std::uint64_t number = ++begun_;
     const Regions::Flush flush = core_.regions->begin_flush();
     Delivery& delivery = core_.deliveries.take({.op = block::Op::flush});
@@ -56,7 +56,7 @@ async::Task<Result<>> Flushes::written_bits_are_durable(const Regions::Flush& fl
             }
         }
         if (is_durable) co_return Result<>{};
-        if (core_.is_over()) co_return fail(ErrorCode::io_error, "the mirror is stopping");
+        if (core_.is_over()) co_return std::unexpected(core_.end_error());
         co_await core_.progress.wait();
     }
 }

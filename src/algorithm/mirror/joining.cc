@@ -167,10 +167,10 @@ void Joining::begin_superblocks(Node& node) {
     CHECK(node.writers == 0);
     node.superblock = std::make_unique<SuperblockWriter>(
         node.backing->device(), core_.record(node)->size, node.cookie, node.sequence,
-        core_.memory.metadata, core_.progress);
+        core_.memory.metadata, core_.world.clock, core_.progress);
     node.pages.reset();
     ++node.writers;
-    core_.scope.spawn(run_superblocks(node, node.membership));
+    core_.scope.spawn(run_superblocks(node));
 }
 
 void Joining::begin_pages(Node& node, bool all) {
@@ -188,26 +188,18 @@ void Joining::begin_pages(Node& node, bool all) {
     else
         for (const PageNumber page : core_.bits().pages()) node.pages->assume_durable(page);
     ++node.writers;
-    core_.scope.spawn(run_pages(node, node.membership));
+    core_.scope.spawn(run_pages(node));
 }
 
-async::Task<void> Joining::run_superblocks(Node& node, std::uint64_t membership) {
-    SuperblockWriter& writer = *node.superblock;
-    const Result<> done = co_await writer.run();
+async::Task<void> Joining::run_superblocks(Node& node) {
+    co_await node.superblock->run();
     --node.writers;
-    if (!done && node.membership == membership)
-        membership_.expel(
-            node, fmt::format("writing its superblock failed: {}", to_string(done.error().code)));
     core_.progress.wake_all();
 }
 
-async::Task<void> Joining::run_pages(Node& node, std::uint64_t membership) {
-    PageWriter& writer = *node.pages;
-    const Result<> done = co_await writer.run();
+async::Task<void> Joining::run_pages(Node& node) {
+    co_await node.pages->run();
     --node.writers;
-    if (!done && node.membership == membership)
-        membership_.expel(
-            node, fmt::format("writing its bitmaps failed: {}", to_string(done.error().code)));
     core_.progress.wake_all();
 }
 

@@ -39,8 +39,8 @@ class Joining {
   private:
     async::Task<Outcome<>> look_at(Node& node);
     [[nodiscard]] Outcome<bool> judge(const Node& node, const metadata::Superblock& found) const;
-    async::Task<void> run_superblocks(Node& node, std::uint64_t membership);
-    async::Task<void> run_pages(Node& node, std::uint64_t membership);
+    async::Task<void> run_superblocks(Node& node);
+    async::Task<void> run_pages(Node& node);
 
     Core& core_;
     Membership& membership_;

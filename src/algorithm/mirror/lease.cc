@@ -51,9 +51,12 @@ bool Lease::holds() const {
 async::Task<Result<>> Lease::held() {
     const io::TimePoint patience = core_.patience();
     while (!holds()) {
-        if (core_.is_over()) co_return fail(ErrorCode::io_error, "another head has taken over");
-        if (!co_await core_.progress_until(patience))
-            co_return fail(ErrorCode::io_error, "held for too long");
+        if (core_.is_over()) co_return std::unexpected(core_.end_error());
+        core_.wake_watch();
+        ++waiting_;
+        const bool in_time = co_await core_.progress_until(patience);
+        --waiting_;
+        if (!in_time) co_return fail(ErrorCode::io_error, "held for too long");
     }
     co_return Result<>{};
 }

@@ -20,6 +20,8 @@ class Lease {
     [[nodiscard]] bool holds() const;
     /// Waits until it holds; an error once the mirror is over. Suspends unless it holds.
     async::Task<Result<>> held();
+    /// Somebody waits for it: only time will tell.
+    [[nodiscard]] bool is_awaited() const { return waiting_ > 0; }
 
   private:
     /// When the node vouched last, as of now for one that nobody else can have.
@@ -28,6 +30,7 @@ class Lease {
     [[nodiscard]] std::optional<io::TimePoint> vouched_until() const;
 
     Core& core_;
+    std::size_t waiting_ = 0;
     // Holds until then, unless something changes.
     mutable io::TimePoint good_until_;
     mutable std::uint64_t good_for_ = 0;

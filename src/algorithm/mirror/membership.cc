@@ -216,8 +216,21 @@ void Membership::conclude(const FormHandle& form) {
     core_.changed();
 }
 
-void Membership::expel(Node& node, std::string reason) {
-    if (node.has_failed || node.is_leaving || core_.is_over()) return;
+/// An attached node may, if another one is left that failed nothing, answers, and is bound to.
+bool Membership::may_expel(const Node& node) const {
+    if (!node.is_attached()) return true;
+    Form rest = *core_.form;
+    for (NodeRecord& record : rest.nodes) {
+        const Node* const other = core_.find(record.cookie);
+        record.attached =
+            record.attached && other != nullptr && other != &node && !is_to_leave(*other);
+    }
+    return std::ranges::any_of(rest.nodes, &NodeRecord::attached) && is_bound(rest);
+}
+
+bool Membership::expel(Node& node, std::string reason) {
+    if (node.has_failed || node.is_leaving || core_.is_over()) return true;
+    if (!may_expel(node)) return false;
     log::warning("storage {}: {} has to leave: {}", core_.settings.name, node.type, reason);
     node.reason = std::move(reason);
     if (node.is_attached()) {
@@ -227,6 +240,7 @@ void Membership::expel(Node& node, std::string reason) {
         node.has_failed = node.is_leaving = true;
         core_.scope.spawn(leave(node));
     }
+    return true;
 }
 
 /// Rule 2: a joining node that goes is first stale in all that it took and did not flush.

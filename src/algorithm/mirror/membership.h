@@ -24,8 +24,9 @@ class Membership {
     /// Changes ages as it is needed, until the mirror is over. Suspends.
     async::Task<void> run();
 
-    /// `node` failed what others did, or can't be waited for: it leaves, as soon as it may.
-    void expel(Node& node, std::string reason);
+    /// `node` failed what others did, or can't be waited for: it leaves, as soon as it may. False
+    /// if nobody would be left who could go on: then it stays, and its errors are the user's.
+    bool expel(Node& node, std::string reason);
     /// A later age without it is being made, or will be when that can be.
     [[nodiscard]] bool is_to_leave(const Node& node) const {
         return node.has_failed || node.is_taken() ||
@@ -55,6 +56,7 @@ class Membership {
   private:
     [[nodiscard]] std::optional<metadata::Form> plan() const;
     [[nodiscard]] bool is_bound(const metadata::Form& next) const;
+    [[nodiscard]] bool may_expel(const Node& node) const;
     [[nodiscard]] bool is_void(const metadata::Form& next) const;
     async::Task<bool> until(const metadata::Form& next, std::function<bool()> done);
     async::Task<bool> carry_out(metadata::Form next);

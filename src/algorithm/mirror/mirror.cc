@@ -21,12 +21,12 @@ Mirror::Mirror(io::World& world, Memory memory, metadata::Head head, Settings se
       lease_(core_),
       sender_(core_, membership_, lease_),
       flushes_(core_, sender_),
-      changes_(core_, sender_, flushes_),
+      changes_(core_, membership_, sender_, flushes_),
       reads_(core_, membership_, sender_),
       evening_(core_, membership_, reads_),
       resync_(core_, membership_, reads_),
       joining_(core_, membership_, resync_),
-      watch_(core_, membership_, flushes_, joining_) {
+      watch_(core_, membership_, lease_, flushes_, joining_) {
     core_.regions = std::make_unique<Regions>(form.shape, form.storage_id);
     for (const NodeRecord& record : form.nodes) {
         core_.nodes.push_back(std::make_unique<Node>(record));
@@ -224,7 +224,7 @@ block::Geometry Mirror::geometry() const {
 }
 
 async::Task<Result<>> Mirror::execute(block::Request& request) {
-    if (core_.watch_sleeps) core_.progress.wake_all();
+    core_.wake_watch();
     if (!resync_.is_running()) return perform(request);
     return perform_timed(request);
 }
@@ -253,6 +253,13 @@ async::Task<Result<>> Mirror::perform_timed(block::Request& request) {
 }
 
 // The end ---------------------------------------------------------------------------------------
+
+void Mirror::hurry() {
+    constexpr io::Duration kPatience = std::chrono::seconds(2);
+    core_.settings.slow = std::min(core_.settings.slow, kPatience);
+    core_.settings.grace = std::min(core_.settings.grace, kPatience);
+    core_.changed();
+}
 
 async::Task<bool> Mirror::finish(io::TimePoint deadline) {
     if (!is_serving()) co_return false;

@@ -65,8 +65,10 @@ class Mirror {
     /// As block::Device; fails once it is over. Suspends.
     async::Task<Result<>> execute(block::Request& request);
 
-    /// Flushes, and leaves an age that says that all is in order, until `deadline`. Nobody may send
-    /// any more. False: it did not come to that. Suspends.
+    /// The end is near: nodes that answer late are left out much sooner.
+    void hurry();
+    /// Flushes, and leaves an age that says that all is in order, until `deadline`. No request may
+    /// be under way, or come. False: it did not come to that. Suspends.
     async::Task<bool> finish(io::TimePoint deadline);
     /// Nothing is answered from now on. What is under way ends when its backings are dropped.
     void end();

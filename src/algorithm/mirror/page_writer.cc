@@ -12,6 +12,9 @@ constexpr std::uint32_t kRunMax = 8;
 /// Pages that are written at the same time. A node that does not answer keeps their buffers.
 constexpr std::size_t kBatchMax = PageWriter::kBytesMax / metadata::kPageBytes;
 
+/// A node that does not take pages is given some time.
+constexpr io::Duration kTryAgainAfter = std::chrono::seconds(1);
+
 }  // namespace
 
 PageWriter::PageWriter(Bits& bits, block::Device& device, const metadata::Layout& layout,
@@ -54,24 +57,21 @@ void PageWriter::stop() {
     work_.wake_all();
 }
 
-async::Task<Result<>> PageWriter::run() {
+async::Task<void> PageWriter::run() {
     while (!stopping_) {
         if (dirty_.empty()) {
             hurried_ = false;
             co_await work_.wait();
             continue;
         }
-        const io::TimePoint due = clock_.now() + kLazily;
-        while (!hurried_ && !stopping_ && clock_.now() < due)
+        const io::TimePoint due = clock_.now() + (failure_ ? kTryAgainAfter : kLazily);
+        while ((!hurried_ || failure_) && !stopping_ && clock_.now() < due)
             co_await io::wait_until(clock_, work_, due);
-        Result<> result;
-        if (!stopping_) co_await write_batch(result);
-        CO_TRY_VOID(result);
+        if (!stopping_) co_await write_batch();
     }
-    co_return Result<>{};
 }
 
-async::Task<void> PageWriter::write_batch(Result<>& result) {
+async::Task<void> PageWriter::write_batch() {
     const std::size_t count = std::min(dirty_.size(), kBatchMax);
     std::vector<PageNumber> batch(dirty_.begin(),
                                   dirty_.begin() + static_cast<std::ptrdiff_t>(count));
@@ -81,27 +81,33 @@ async::Task<void> PageWriter::write_batch(Result<>& result) {
     std::erase_if(batch, [this](PageNumber page) { return !bits_.has(page); });
     std::ranges::sort(batch);
     writing_ += batch.size();
+    busy_since_ = clock_.now();
+    std::optional<Error> error;
     async::Scope runs;
     for (std::size_t at = 0; at < batch.size();) {
         std::uint32_t length = 1;
         while (length < kRunMax && at + length < batch.size() &&
                batch[at + length] == batch[at] + length)
             ++length;
-        runs.spawn(write_run(batch[at], length, result));
+        runs.spawn(write_run(batch[at], length, error));
         at += length;
     }
     co_await runs.join();
+    busy_since_.reset();
     writing_ -= batch.size();
+    failure_ = error;
     if (dirty_.empty()) hurried_ = false;
     progress_.wake_all();
 }
 
 /// Pages that follow each other in number do so on the node.
-async::Task<void> PageWriter::write_run(PageNumber first, std::uint32_t count, Result<>& result) {
+async::Task<void> PageWriter::write_run(PageNumber first, std::uint32_t count,
+                                        std::optional<Error>& error) {
     const std::size_t bytes = count * metadata::kPageBytes;
     const block::Buffer buffer = co_await account_.allocate(bytes);
     if (!buffer) {
-        result = fail(ErrorCode::no_memory, "memory is given up");
+        error = Error{ErrorCode::no_memory, "memory is given up"};
+        for (std::uint32_t at = 0; at < count; ++at) page_changed(first + at);
         co_return;
     }
     std::vector<Version> versions(count);
@@ -121,12 +127,13 @@ async::Task<void> PageWriter::write_run(PageNumber first, std::uint32_t count, R
                            .data = buffer.bytes().first(bytes),
                            .buffer = &buffer};
     const Result<> done = co_await device_.execute(request);
-    if (!done) {
-        result = done;
-        co_return;
+    if (!done) error = done.error();
+    for (std::uint32_t at = 0; at < count; ++at) {
+        if (done)
+            durable_[first + at] = std::max(durable_[first + at], versions[at]);
+        else
+            page_changed(first + at);
     }
-    for (std::uint32_t at = 0; at < count; ++at)
-        durable_[first + at] = std::max(durable_[first + at], versions[at]);
 }
 
 }  // namespace dst::mirror

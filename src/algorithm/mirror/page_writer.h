@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "algorithm/mirror/bits.h"
@@ -34,8 +35,8 @@ class PageWriter final : private Bits::Watcher {
     /// The node has this page as it is in memory now.
     void assume_durable(PageNumber page);
 
-    /// Writes until `stop`, or until a write fails, which is what it returns. Runs once. Suspends.
-    async::Task<Result<>> run();
+    /// Writes until `stop`; what fails is tried again some time later. Runs once. Suspends.
+    async::Task<void> run();
     void stop();
     /// Somebody waits: what has changed is to be written now.
     void hurry();
@@ -43,13 +44,17 @@ class PageWriter final : private Bits::Watcher {
     [[nodiscard]] bool is_durable(PageNumber page, Version version) const {
         return durable_[page] >= version;
     }
+    /// Why pages could not be written lately; nothing if they could.
+    [[nodiscard]] const std::optional<Error>& failure() const { return failure_; }
+    /// Since when the device has not answered; nothing if nothing is asked of it.
+    [[nodiscard]] const std::optional<io::TimePoint>& busy_since() const { return busy_since_; }
     /// All is written that has changed.
     [[nodiscard]] bool is_in_step() const { return dirty_.empty() && writing_ == 0; }
 
   private:
     void page_changed(PageNumber page) override;
-    async::Task<void> write_batch(Result<>& result);
-    async::Task<void> write_run(PageNumber first, std::uint32_t count, Result<>& result);
+    async::Task<void> write_batch();
+    async::Task<void> write_run(PageNumber first, std::uint32_t count, std::optional<Error>& error);
 
     Bits& bits_;
     block::Device& device_;
@@ -61,6 +66,8 @@ class PageWriter final : private Bits::Watcher {
     std::vector<bool> is_dirty_;    // stands in `dirty_`
     std::vector<PageNumber> dirty_;
     std::size_t writing_ = 0;
+    std::optional<Error> failure_;
+    std::optional<io::TimePoint> busy_since_;
     bool hurried_ = false;
     bool stopping_ = false;
     async::WaitQueue work_;

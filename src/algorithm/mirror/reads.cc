@@ -90,7 +90,7 @@ async::Task<Result<>> Reads::ask(Request& request, std::vector<Node*>& failed) {
     if (request.extents != nullptr) mark = request.extents->mark();
     Error error{};
     while (true) {
-        if (core_.is_over()) co_return fail(ErrorCode::io_error, "the mirror is stopping");
+        if (core_.is_over()) co_return std::unexpected(core_.end_error());
         Node* const node = choose(request.range, failed);
         if (node == nullptr) {
             const bool may_come = std::ranges::any_of(core_.nodes, [&](const auto& other) {

@@ -83,7 +83,7 @@ class Regions {
         return in_flight_[region.value()] == 0 && !unsettled_.test(region);
     }
 
-    std::vector<std::uint32_t> in_flight_;
+    std::vector<std::uint32_t> in_flight_;  // by region
     Bitmap open_;
     Bitmap locked_;
     Bitmap fresh_;

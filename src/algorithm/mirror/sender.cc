@@ -52,12 +52,15 @@ async::Task<Result<>> Sender::finish(Delivery& delivery) {
             co_return failure->result;
         }
         if (!delivery.has_failed()) co_return Result<>{};
-        if (core_.is_over()) co_return fail(ErrorCode::io_error, "the mirror is stopping");
-        for (const Delivery::Part& part : delivery.parts)
-            if (part.has_failed())
-                membership_.expel(*part.node, fmt::format("{} failed there: {}",
-                                                          block::to_string(delivery.request.op),
-                                                          to_string(part.result.error().code)));
+        if (core_.is_over()) co_return std::unexpected(core_.end_error());
+        for (const Delivery::Part& part : delivery.parts) {
+            if (!part.has_failed()) continue;
+            std::string why =
+                fmt::format("{} failed there: {}", block::to_string(delivery.request.op),
+                            to_string(part.result.error().code));
+            // The last one that could go on: what it says is what there is to say.
+            if (!membership_.expel(*part.node, std::move(why))) co_return part.result;
+        }
         // Until it has left; or whoever succeeded can't be had any more, and comes back.
         if (delivery.has_failed()) co_await delivery.changed.wait();
     }

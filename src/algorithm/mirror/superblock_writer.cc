@@ -5,15 +5,22 @@
 #include "base/check.h"
 
 namespace dst::mirror {
+namespace {
+
+/// A node that does not take its superblock is given some time.
+constexpr io::Duration kTryAgainAfter = std::chrono::seconds(1);
+
+}  // namespace
 
 SuperblockWriter::SuperblockWriter(block::Device& device, SectorCount size, metadata::Cookie cookie,
-                                   std::uint64_t sequence, block::Account& account,
+                                   std::uint64_t sequence, block::Account& account, io::Clock& clock,
                                    async::WaitQueue& progress)
     : device_(device),
       places_{*metadata::superblock_place(size, 0), *metadata::superblock_place(size, 1)},
       cookie_(cookie),
       sequence_(sequence),
       account_(account),
+      clock_(clock),
       progress_(progress) {}
 
 void SuperblockWriter::send(FormHandle form) {
@@ -26,7 +33,7 @@ void SuperblockWriter::stop() {
     work_.wake_all();
 }
 
-async::Task<Result<>> SuperblockWriter::run() {
+async::Task<void> SuperblockWriter::run() {
     while (!stopping_) {
         if (wanted_ == nullptr) {
             co_await work_.wait();
@@ -35,11 +42,21 @@ async::Task<Result<>> SuperblockWriter::run() {
         const FormHandle form = std::exchange(wanted_, nullptr);
         // Which age it holds is unknown until both copies are written.
         durable_.reset();
-        CO_TRY_VOID(co_await write(*form));
-        durable_ = form->history.age;
+        busy_since_ = clock_.now();
+        const Result<> done = co_await write(*form);
+        busy_since_.reset();
+        if (done) {
+            durable_ = form->history.age;
+            failure_.reset();
+        } else {
+            failure_ = done.error();
+            if (wanted_ == nullptr) wanted_ = form;
+        }
         progress_.wake_all();
+        const io::TimePoint due = clock_.now() + kTryAgainAfter;
+        while (failure_ && !stopping_ && clock_.now() < due)
+            co_await io::wait_until(clock_, work_, due);
     }
-    co_return Result<>{};
 }
 
 async::Task<Result<>> SuperblockWriter::write(const metadata::Form& form) {

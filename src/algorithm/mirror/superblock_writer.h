@@ -13,6 +13,7 @@
 #include "async/wait.h"
 #include "block/buffer.h"
 #include "block/device.h"
+#include "io/clock.h"
 #include "metadata/superblock.h"
 
 namespace dst::mirror {
@@ -25,7 +26,8 @@ class SuperblockWriter {
     /// `size`: the node's, whole pages, large enough; `sequence`: of what it holds now, 0 if it
     /// holds nothing. `progress` is woken whenever something is durable. All outlive it.
     SuperblockWriter(block::Device& device, SectorCount size, metadata::Cookie cookie,
-                     std::uint64_t sequence, block::Account& account, async::WaitQueue& progress);
+                     std::uint64_t sequence, block::Account& account, io::Clock& clock,
+                     async::WaitQueue& progress);
 
     /// `form` is to be written; an earlier one that was not begun is left out.
     void send(FormHandle form);
@@ -34,8 +36,12 @@ class SuperblockWriter {
     [[nodiscard]] const std::optional<metadata::Age>& durable() const { return durable_; }
     [[nodiscard]] bool holds(const metadata::Age& age) const { return durable_ == age; }
 
-    /// Writes until `stop`, or until a write fails, which is what it returns. Runs once. Suspends.
-    async::Task<Result<>> run();
+    /// Writes until `stop`; what fails is tried again some time later. Runs once. Suspends.
+    async::Task<void> run();
+    /// Why it could not be written lately; nothing if it could.
+    [[nodiscard]] const std::optional<Error>& failure() const { return failure_; }
+    /// Since when the device has not answered; nothing if nothing is asked of it.
+    [[nodiscard]] const std::optional<io::TimePoint>& busy_since() const { return busy_since_; }
     void stop();
 
   private:
@@ -46,9 +52,12 @@ class SuperblockWriter {
     const metadata::Cookie cookie_;
     std::uint64_t sequence_;
     block::Account& account_;
+    io::Clock& clock_;
     async::WaitQueue& progress_;
     FormHandle wanted_;
     std::optional<metadata::Age> durable_;
+    std::optional<Error> failure_;
+    std::optional<io::TimePoint> busy_since_;
     bool stopping_ = false;
     async::WaitQueue work_;
 };

@@ -42,11 +42,13 @@ async::Task<void> Watch::run() {
 
 /// True if there is something that only time may change.
 bool Watch::look_at_all() {
-    bool is_busy = false;
+    bool is_busy = lease_.is_awaited();
     for (const auto& node : core_.nodes) {
         look_at(*node);
         is_busy |= node->silent_since && (node->is_attached() || node->is_joining());
         is_busy |= node->state == NodeState::away && node->is_connected();
+        is_busy |= node->pages != nullptr && node->pages->busy_since();
+        is_busy |= node->superblock != nullptr && node->superblock->busy_since();
     }
     is_busy |= look_for_slow_ones();
     is_busy |= flushes_.clear_intents();
@@ -79,7 +81,24 @@ void Watch::look_at(Node& node) {
     const bool is_late = node.is_silent(core_.world.clock.now(), core_.settings.grace);
     if (node.is_joining() && (is_late || node.is_taken()))
         membership_.expel(node, node.is_taken() ? "another head has taken it" : "it is silent");
+    look_at_writers(node);
     if (joining_.may_begin(node)) core_.scope.spawn(joining_.take_in(node));
+}
+
+void Watch::look_at_writers(Node& node) {
+    if (!node.is_attached() && !node.is_joining()) return;
+    const io::TimePoint now = core_.world.clock.now();
+    const auto judge = [&](const auto* writer, std::string_view what) {
+        if (writer == nullptr) return;
+        if (writer->failure())
+            membership_.expel(node, fmt::format("writing its {} failed: {}", what,
+                                                to_string(writer->failure()->code)));
+        else if (writer->busy_since() && now >= *writer->busy_since() + core_.settings.slow)
+            membership_.expel(node, fmt::format("slow: writing its {} takes more than {} s", what,
+                                                core_.settings.slow / 1s));
+    };
+    judge(node.pages.get(), "bitmaps");
+    judge(node.superblock.get(), "superblock");
 }
 
 /// Design §5: detached although its link is up, for another attached node answered the same request

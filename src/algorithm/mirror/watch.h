@@ -12,8 +12,12 @@ namespace dst::mirror {
 
 class Watch {
   public:
-    Watch(Core& core, Membership& membership, Flushes& flushes, Joining& joining)
-        : core_(core), membership_(membership), flushes_(flushes), joining_(joining) {}
+    Watch(Core& core, Membership& membership, Lease& lease, Flushes& flushes, Joining& joining)
+        : core_(core),
+          membership_(membership),
+          lease_(lease),
+          flushes_(flushes),
+          joining_(joining) {}
 
     /// Until the mirror is over. Suspends.
     async::Task<void> run();
@@ -22,12 +26,14 @@ class Watch {
 
   private:
     [[nodiscard]] bool look_at_all();
+    void look_at_writers(Node& node);
     [[nodiscard]] bool look_for_slow_ones();
     void look_for_fence();
     async::Task<void> flush_some_time();
 
     Core& core_;
     Membership& membership_;
+    Lease& lease_;
     Flushes& flushes_;
     Joining& joining_;
     io::TimePoint flush_at_ = io::TimePoint::max();
