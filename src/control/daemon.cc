@@ -177,7 +177,7 @@ async::Task<Outcome<>> Daemon::storage_create(StorageSpec spec, bool start) {
     spec.stopped = !start;
     Change next = change();
     next.config.storages.push_back(spec);
-    CO_TRY_VOID(check(next.config));
+    CO_TRY_VOID(check(next.config, fmt::format("storage '{}'", spec.name)));
     record(next.state, file_, spec);
     CO_TRY_VOID(co_await create(spec));
     const Outcome<> noted = commit(std::move(next));
@@ -243,7 +243,7 @@ async::Task<Outcome<>> Daemon::export_add(ExportSpec spec) {
             fmt::format("there is an export '{}' already: choose another name", spec.name));
     Change next = change();
     next.config.exports.push_back(spec);
-    CO_TRY_VOID(check(next.config));
+    CO_TRY_VOID(check(next.config, fmt::format("storage '{}'", storage)));
     record(next.state, file_, spec);
     CO_TRY_VOID(co_await engine_.add_export(spec));
     const Outcome<> noted = commit(std::move(next));
@@ -283,7 +283,7 @@ async::Task<Outcome<AlgorithmStatus>> Daemon::algorithm_load(std::string file) {
     const Turn turn(changing_);
     Change next = change();
     next.config.algorithms.push_back({.file = file, .where = {}});
-    CO_TRY_VOID(check(next.config));
+    CO_TRY_VOID(check(next.config, fmt::format("export '{}'", spec.name)));
     record(next.state, file_, next.config.algorithms.back());
     CO_TRY(const std::string name, algorithm::load_algorithm(registry_, file));
     if (auto noted = commit(std::move(next)); !noted) {

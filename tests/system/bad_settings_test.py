@@ -243,6 +243,9 @@ def bad_commands_are_refused_and_change_nothing(lab: Lab):
     house.refused(["export", "add", "disk", "--device", free], ["disk"])
     house.refused(["export", "add", "new", "--device", free, "--access", "everybody=rw"],
                   ["everybody"])
+    # Of two users of a disk the newcomer is to blame, whoever comes first in a configuration.
+    house.refused(["storage", "create", "new", "--algorithm", "linear", "--node",
+                   f"L: {lab.path('disk')}"], ["storage 'new': ", "in use by export 'disk'"])
     house.refused(["export", "add", "new", "--device", free, "--access", "10.0.0.0/8=rwx"], ["rwx"])
     house.refused(["export", "remove", "nosuch"], ["nosuch"])
 
