@@ -502,8 +502,10 @@ TEST_F(RemoteTest, a_node_waits_for_a_peer_that_cannot_make_durable_what_was_the
         Asked& read = t.begin(t.execute(Op::read, 0, 8));
         co_await t.until([&] { return t.server.disk.count(Op::flush) == 2; });
         EXPECT_FALSE(read.answer.has_value());
-        EXPECT_EQ(t.remote->status().reason,
-                  "what was there before can't be made durable: a flush failed");
+        co_await t.until([&] {
+            return t.remote->status().reason ==
+                   "what was there before can't be made durable: a flush failed";
+        });
         t.server.disk.failing.clear();
         co_await t.until([&] { return read.answer.has_value(); });
         EXPECT_TRUE(read.answer->has_value());
