@@ -214,6 +214,13 @@ async::Task<std::expected<std::unique_ptr<nbd::Served>, nbd::Refusal>> Exporter:
     co_return std::make_unique<ServedExport>(**shown, session, (*shown)->access_of(session.peer()));
 }
 
+async::Task<std::expected<nbd::ExportInfo, nbd::Refusal>> Exporter::describe(
+    std::string name, nbd::ServerSession& session) {
+    auto shown = co_await usable(std::move(name), session);
+    if (!shown) co_return std::unexpected(std::move(shown.error()));
+    co_return (*shown)->info((*shown)->access_of(session.peer()));
+}
+
 async::Task<std::expected<nbd::HelloAnswer, nbd::Refusal>> Exporter::hello(
     nbd::Hello hello, nbd::ServerSession& session) {
     auto shown = co_await usable(hello.export_name, session);

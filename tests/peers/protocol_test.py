@@ -133,6 +133,39 @@ def go_must_name_the_export_of_hello(lab):
 
 
 @test
+def who_only_asks_about_an_export_is_no_client_of_it_and_its_removal_does_not_concern_him(lab):
+    daemon = exporter(lab)
+    with Peer(daemon.port) as peer:
+        check(peer.go("disk", OPT_INFO).size == SIZE, "INFO")
+        peer.structured_replies()
+        peer.select_allocation("disk")
+        check(daemon.export("disk")["clients"] == 0, "who asks INFO counts as a client")
+        daemon.do("export", "remove", "disk")
+        peer.go("other")
+        check(daemon.export("other")["clients"] == 1, "who uses an export does not count")
+        peer.read(0, 4096)
+
+
+@test
+def options_up_to_the_limit_are_read_and_longer_ones_are_skipped(lab):
+    with Peer(exporter(lab).port) as peer:
+        for size in (1, 8 << 10, 16 << 10):
+            try:
+                peer.option(wire.OPT_LIST, bytes(size))
+                check(False, f"LIST with {size} bytes of data is answered")
+            except Refused as refused:
+                check(refused.reply == wire.REP_ERR_INVALID, f"LIST with {size} bytes: {refused}")
+        for size in ((16 << 10) + 1, 1 << 20):
+            try:
+                peer.option(wire.OPT_LIST, bytes(size))
+                check(False, f"LIST with {size} bytes of data is answered")
+            except Refused as refused:
+                check(refused.reply == wire.REP_ERR_TOO_BIG, f"LIST with {size} bytes: {refused}")
+        peer.go("disk")
+        check(peer.error_of(FLUSH) == 0, "flush")
+
+
+@test
 def a_refused_hello_may_be_tried_again_and_an_answered_one_not(lab):
     daemon = exporter(lab)
     good = hello_data("disk")
