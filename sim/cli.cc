@@ -14,6 +14,7 @@
 
 #include "sim/run/run.h"
 #include "sim/scenario/library.h"
+#include "sim/swarm/swarm.h"
 #include "sim/tally.h"
 
 namespace dst::sim {
@@ -83,6 +84,7 @@ int list() {
 }
 
 Outcome<Scenario> scenario_of(const Options& options, std::uint64_t seed) {
+    if (options.scenario.empty()) return draw_scenario(seed);
     return load_scenario(options.scenario, seed);
 }
 

@@ -5,6 +5,7 @@
 #include "base/check.h"
 #include "control/head_identity.h"
 #include "control/state_file.h"
+#include "sim/attachment.h"
 
 namespace dst::sim {
 namespace {
@@ -68,7 +69,8 @@ async::Task<void> DaemonProgram::run_load(Running& running) {
     const exporter::Target& target = shown->target();
     while (!target.obstacle().empty() && !is_ending_) co_await target.changes->wait();
     if (is_ending_) co_return;
-    co_await running.load->run({world_, *target.device, payloads_});
+    Attachment device(*target.device);
+    co_await running.load->run({world_, device, payloads_});
 }
 
 async::Task<void> DaemonProgram::stop() {

@@ -74,10 +74,13 @@ void Disk::unlock(bool is_shared) {
     --users_;
     if (is_shared) return;
     has_writer_ = false;
-    // The pages that could not be written are dropped: the file shows what the disk has.
+    drop_lost();
+}
+
+void Disk::drop_lost() {
     if (!lost_until_) return;
     medium_->give_up(*std::exchange(lost_until_, std::nullopt));
-    tell();
+    tell(Loss::failed_flush);
 }
 
 void Disk::lose_power() {
@@ -85,11 +88,11 @@ void Disk::lose_power() {
     world_.trace(host_.name(), "{} loses up to {} changes", path_, medium_->unsynced());
     medium_->lose_unsynced();
     lost_until_.reset();
-    tell();
+    tell(Loss::power_cut);
 }
 
-void Disk::tell() const {
-    if (watcher_) watcher_();
+void Disk::tell(Loss loss) const {
+    if (watcher_) watcher_(loss);
 }
 
 io::Duration Disk::time_for(const DiskRequest& request) {

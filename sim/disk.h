@@ -102,8 +102,11 @@ class Disk {
     /// Null if it is in use.
     [[nodiscard]] std::unique_ptr<DiskLock> try_lock(bool is_shared);
     void lose_power();
-    /// `watcher` is told when changes that were answered may have been undone.
-    void watch(std::function<void()> watcher) { watcher_ = std::move(watcher); }
+    /// What a failed flush gave up is dropped: the file shows what the disk has.
+    void drop_lost();
+    /// Why changes that were answered may have been undone.
+    enum class Loss : std::uint8_t { power_cut, failed_flush };
+    void watch(std::function<void(Loss)> watcher) { watcher_ = std::move(watcher); }
 
   private:
     friend class DiskLock;
@@ -117,7 +120,7 @@ class Disk {
     void write_some(DiskRequest& request);
     void unlock(bool is_shared);
     void release_parked();
-    void tell() const;
+    void tell(Loss loss) const;
     [[nodiscard]] std::unique_ptr<Medium> new_medium(SectorCount size);
 
     Host& host_;
@@ -132,7 +135,7 @@ class Disk {
     std::size_t users_ = 0;
     bool has_writer_ = false;
     std::optional<Medium::Epoch> lost_until_;  // a flush failed: the cache gave up so much
-    std::function<void()> watcher_;
+    std::function<void(Loss)> watcher_;
     List<DiskRequest, ParkedTag> parked_;
 };
 

@@ -88,22 +88,29 @@ async::Task<Result<>> OpenFile::write(ByteOffset at, std::span<const std::byte> 
     if (!done && durable &&
         (done.error().code == ErrorCode::io_error ||
          (!info_.is_direct && done.error().code == ErrorCode::no_space)))
-        has_lost_writes_ = true;
+        ++losses_;
     co_return done;
 }
 
 async::Task<Result<>> OpenFile::sync() {
     const InUse in_use(*this);
-    if (!has_lost_writes_) {
-        const Result<> done = co_await DiskRequest(process_, disk_, Kind::sync);
-        if (!done) {
-            has_lost_writes_ = true;
-            co_return done;
-        }
-        // Another one that ran beside this one may have been told of the loss in its place.
-        if (!has_lost_writes_) co_return done;
+    if (losses_ != losses_accepted_)
+        co_return fail(ErrorCode::io_error, "flushing a file that has lost writes before");
+    const std::uint64_t losses_before = losses_;
+    const Result<> done = co_await DiskRequest(process_, disk_, Kind::sync);
+    if (!done) {
+        ++losses_;
+        co_return done;
     }
-    co_return fail(ErrorCode::io_error, "flushing a file that has lost writes before");
+    // Another one that ran beside this one may have been told of the loss in its place.
+    if (losses_ != losses_before)
+        co_return fail(ErrorCode::io_error, "flushing a file that has lost writes meanwhile");
+    co_return done;
+}
+
+void OpenFile::accept_losses() {
+    losses_accepted_ = losses_;
+    disk_.drop_lost();
 }
 
 async::Task<Result<>> OpenFile::discard(ByteOffset at, ByteCount count) {

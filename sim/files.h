@@ -21,6 +21,7 @@ class OpenFile final : public io::File {
     async::Task<Result<>> write(ByteOffset at, std::span<const std::byte> from,
                                 bool durable) override;
     async::Task<Result<>> sync() override;
+    void accept_losses() override;
     async::Task<Result<>> discard(ByteOffset at, ByteCount count) override;
     async::Task<Result<>> zero(ByteOffset at, ByteCount count, bool may_unmap) override;
     async::Task<Result<io::FileExtent>> extent(ByteOffset at, ByteCount count) override;
@@ -39,7 +40,8 @@ class OpenFile final : public io::File {
     const io::FileOptions options_;
     io::FileInfo info_;
     std::size_t calls_ = 0;
-    bool has_lost_writes_ = false;
+    std::uint64_t losses_ = 0;  // how often the kernel has dropped what it could not write
+    std::uint64_t losses_accepted_ = 0;
 };
 
 class Files final : public io::FileSystem {

@@ -48,7 +48,7 @@ class History {
     using Number = std::uint64_t;
 
     /// `id` tells its stamps from those of other volumes. `is_fenced`: a request of before a crash
-    /// can't take effect once one of after it was answered.
+    /// that ends requests can't take effect once one of after it was answered.
     History(std::string name, std::uint16_t id, bool is_fenced);
 
     [[nodiscard]] const std::string& name() const { return name_; }
@@ -68,8 +68,8 @@ class History {
 
     // What happens to the volume.
 
-    /// What is not durable may be lost now.
-    void crash(std::string why, io::TimePoint now);
+    /// What is not durable may be lost now; `ends_requests`: so are those that are under way.
+    void crash(std::string why, bool ends_requests, io::TimePoint now);
     /// The same, and what is durable, too.
     void lose_everything(std::string why, io::TimePoint now);
     /// What was acknowledged so far survives any crash from now on: an orderly stop.
@@ -95,7 +95,7 @@ class History {
     };
     /// Something that happened to the volume as a whole.
     struct Event {
-        enum class Kind : std::uint8_t { crash, loss, settled };
+        enum class Kind : std::uint8_t { forgot, crash, loss, settled };
         Kind kind = Kind::crash;
         Order order = 0;
         io::TimePoint time;

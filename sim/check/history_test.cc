@@ -47,7 +47,7 @@ class Client {
         done(number);
     }
     void flushes() { done(asks(Op::flush)); }
-    void crashes() { history_.crash("the power is cut", later()); }
+    void crashes() { history_.crash("the power is cut", true, later()); }
     io::TimePoint later() { return now_ += std::chrono::milliseconds(1); }
     [[nodiscard]] History& history() { return history_; }
     /// Which check broke, of the first finding.
@@ -172,6 +172,17 @@ TEST(HistoryTest, behind_a_fence_nothing_of_before_a_crash_takes_effect_late) {
     };
     EXPECT_EQ(ghost(true), "linearizable");
     EXPECT_EQ(ghost(false), "");
+}
+
+TEST(HistoryTest, a_disk_that_forgets_ends_no_request) {
+    Client client;
+    const auto write = client.asks(Op::write, 1);
+    client.history().crash("the disk forgets", false, client.later());
+    client.reads(1, 0);
+    client.history().lost(write, client.later());
+    client.writes(1);
+    client.reads(1, write);
+    EXPECT_EQ(client.broken(), "");
 }
 
 TEST(HistoryTest, a_change_that_failed_leaves_anything_until_it_is_written_over) {

@@ -29,10 +29,22 @@ void Judgement::find_crashes() {
     }
     settled_after_.assign(crashes_.size(), kNever);
     if (!history_.is_fenced_) return;
-    for (std::size_t at = 0; at < crashes_.size(); ++at)
-        for (const Operation& operation : history_.operations_)
-            if (operation.begin > crashes_[at] && operation.fate == Fate::done)
-                settled_after_[at] = std::min(settled_after_[at], operation.end);
+    Order settled = kNever;  // after the next crash that ends requests
+    auto at = settled_after_.rbegin();
+    for (auto event = history_.events_.rbegin(); event != history_.events_.rend(); ++event) {
+        if (event->kind == Kind::settled) continue;
+        if (event->kind != Kind::forgot) settled = first_answer_after(event->order);
+        *at++ = settled;
+    }
+}
+
+/// When the first request was answered well that began after `crash`.
+Order Judgement::first_answer_after(Order crash) const {
+    Order first = kNever;
+    for (const Operation& operation : history_.operations_)
+        if (operation.begin > crash && operation.fate == Fate::done)
+            first = std::min(first, operation.end);
+    return first;
 }
 
 /// The flushes in the order of their begins, each with the earliest end of itself and all behind.

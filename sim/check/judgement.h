@@ -20,6 +20,7 @@ class Judgement {
     using CrashAt = std::vector<Order>::const_iterator;
 
     void find_crashes();
+    [[nodiscard]] Order first_answer_after(Order crash) const;
     void find_flushes();
     [[nodiscard]] CrashAt crash_within(const Operation& operation) const;
     [[nodiscard]] Change change_of(const Operation& operation, History::Number number) const;
@@ -27,8 +28,9 @@ class Judgement {
 
     const History& history_;
     std::vector<Order> crashes_;
-    std::vector<Order> settled_after_;  // of each: no request of before it takes effect any more
-    std::vector<Change> losses_;        // those that took everything
+    /// Of each: no request of before it takes effect any more.
+    std::vector<Order> settled_after_;
+    std::vector<Change> losses_;  // those that took everything
     /// All that ended before `from` is durable as of `at`.
     struct Flush {
         Order from = 0;

@@ -21,8 +21,14 @@ bool ends_process(Fault fault) {
            fault == Fault::exchanged_disk || fault == Fault::smaller_disk;
 }
 
-bool is_of_media(Fault fault) {
-    return target_kind(fault) == TargetKind::disk || fault == Fault::clock_step;
+/// Breaks connections, or hinders those who have them.
+bool is_of_connections(Fault fault) {
+    return target_kind(fault) != TargetKind::disk && fault != Fault::clock_step;
+}
+
+/// May make a flush fail, soon or much later.
+bool spoils_flushes(Fault fault) {
+    return fault == Fault::flush_error || fault == Fault::write_error || fault == Fault::full_disk;
 }
 
 class ErrorChecker final : public Checker {
@@ -40,7 +46,7 @@ class ErrorChecker final : public Checker {
         for (std::size_t at = 0; at < operations.size() && count < kFindingsMax; ++at) {
             const Operation& operation = operations[at];
             const bool is_excused = operation.fate == Fate::failed ? excuses(volume, operation)
-                                    : operation.fate == Fate::lost ? excuses_loss(operation)
+                                    : operation.fate == Fate::lost ? excuses_loss(volume, operation)
                                                                    : true;
             if (is_excused) continue;
             ++count;
@@ -91,28 +97,28 @@ class ErrorChecker final : public Checker {
                 case Fault::read_error:
                 case Fault::bad_sector:
                     return is_read && lasts;
-                case Fault::write_error:
-                case Fault::flush_error:
-                case Fault::full_disk:
-                    return true;
                 default:
-                    return false;
+                    return spoils_flushes(struck.fault);
             }
         });
     }
 
-    /// It has waited for as long as the administrator wanted anybody to wait.
+    /// It has waited for as long as the administrator wanted anybody to wait; or, of a change, the
+    /// flush has that was to make room for it in a replay window.
     [[nodiscard]] bool has_held(const Volume& volume, const Operation& operation) const {
         std::optional<Duration> hold = customer(operation).spec->hold;
         for (const DaemonSpec* const daemon : volume.route().daemons)
             for (const control::StorageSpec& storage : daemon->config.storages)
                 if (storage.hold) hold = std::min(hold.value_or(*storage.hold), *storage.hold);
-        return hold && operation.end_time - operation.begin_time >= *hold &&
-               any_struck([&](const Struck& struck) { return struck.begin <= operation.end_time; });
+        if (!hold) return false;
+        const io::TimePoint since = operation.end_time - *hold;
+        const bool is_read = operation.op == Op::read || operation.op == Op::block_status;
+        return (!is_read || operation.begin_time <= since) &&
+               any_struck([&](const Struck& struck) { return struck.begin <= since; });
     }
 
     /// Whoever would have told the answer is gone, or the way to it.
-    [[nodiscard]] bool excuses_loss(const Operation& operation) const {
+    [[nodiscard]] bool excuses_loss(const Volume& volume, const Operation& operation) const {
         const Stage::Customer& asker = customer(operation);
         const bool tells = std::ranges::any_of(stage().scenario().steps, [](const StepSpec& step) {
             return step.what.starts_with("tell ");
@@ -123,8 +129,10 @@ class ErrorChecker final : public Checker {
             const bool is_own_end =
                 ends_process(struck.fault) && (struck.target.process == asker.process ||
                                                struck.target.host == &asker.process->host());
-            return is_own_end ||
-                   (asker.spec->kind == ClientKind::plain && !is_of_media(struck.fault));
+            // A server ends the sessions of a device that has lost changes.
+            const bool ends_connection = is_of_connections(struck.fault) ||
+                                         (spoils_flushes(struck.fault) && is_of(volume, struck));
+            return is_own_end || (asker.spec->kind == ClientKind::plain && ends_connection);
         });
     }
 

@@ -163,10 +163,8 @@ void Stage::watch_processes() {
 void Stage::watch_disks() {
     for (const auto& host : world_.hosts())
         for (const auto& disk : host->disks())
-            disk->watch([this, disk = disk.get()] {
-                for (const auto& volume : volumes_)
-                    if (std::ranges::find(volume->disks(), disk) != volume->disks().end())
-                        volume->disk_forgot();
+            disk->watch([this, &disk = *disk](Disk::Loss loss) {
+                for (const auto& volume : volumes_) volume->disk_forgot(disk, loss);
             });
 }
 

@@ -69,12 +69,15 @@ void Volume::keeper_ended(Ending ending) {
     if (is_clean)
         history_.settle(why + ", in order", now);
     else if (keeper_ != Keeper::disk)
-        history_.crash(why, now);
+        history_.crash(why, true, now);
 }
 
-void Volume::disk_forgot() {
-    if (keeper_ == Keeper::disk)
-        history_.crash("the disk forgets what was not durable", world_.now());
+void Volume::disk_forgot(const Disk& disk, Disk::Loss loss) {
+    if (keeper_ == Keeper::node) return;
+    for (std::size_t at = 0; at < disks_.size(); ++at)
+        if (disks_[at] == &disk && route_.disks[at].is_own)
+            history_.crash(fmt::format("{} forgets what was not durable", disk.path()),
+                           loss == Disk::Loss::power_cut, world_.now());
 }
 
 void Volume::storage_stopped(bool cleanly) {
@@ -82,7 +85,7 @@ void Volume::storage_stopped(bool cleanly) {
     if (cleanly)
         history_.settle("the storage is stopped", world_.now());
     else
-        history_.crash("the storage is stopped with a loss", world_.now());
+        history_.crash("the storage is stopped with a loss", true, world_.now());
 }
 
 }  // namespace dst::sim

@@ -3,9 +3,9 @@
 // Whoever sees the same data through the same memory shares one: all clients at an export of a
 // daemon, and inside of it; but a node is a volume of its own, because it keeps what its peer may
 // lose. A crash of the keeper is what a power cut is to a disk with a cache: of a storage, the end
-// of its daemon's process; of a node, of its client's; of an export of a disk, whatever makes the
-// disk forget. A keeper that stops in order, in time and without a disk that fails has forgotten
-// nothing, and nothing of it will be lost.
+// of its daemon's process, or that a disk of its own forgets; of a node, the end of its client's
+// process; of an export of a disk, that the disk forgets. A keeper that stops in order, in time and
+// without a disk that fails has forgotten nothing, and nothing of it will be lost.
 #pragma once
 
 #include <string>
@@ -35,14 +35,15 @@ class Volume {
 
     /// Its keeper's process has ended. (Of a disk: its exporter's.)
     void keeper_ended(Ending ending);
-    /// The disk that it is has forgotten something.
-    void disk_forgot();
+    /// A disk on the way has forgotten something.
+    void disk_forgot(const Disk& disk, Disk::Loss loss);
     /// Its storage was stopped by a command, `cleanly` or with a loss.
     void storage_stopped(bool cleanly);
 
     // What lies on the way, once there is a world.
     void set_keeper(const Process* process) { process_ = process; }
     [[nodiscard]] const Process* kept_by() const { return process_; }
+    /// In the order of the route.
     void set_disks(std::vector<const Disk*> disks) { disks_ = std::move(disks); }
     [[nodiscard]] const std::vector<const Disk*>& disks() const { return disks_; }
 

@@ -67,7 +67,8 @@ class Search {
         if (found == host.disks.end())
             return refuse(
                 fmt::format("{} has no disk {}, which {} wants", host.name, path, daemon.name));
-        add_once(route_.disks, {.host = &host, .disk = &*found});
+        add_once(route_.disks,
+                 {.host = &host, .disk = &*found, .is_own = route_.daemons.front() == &daemon});
         return {};
     }
 

@@ -13,6 +13,7 @@ struct Route {
     struct DiskAt {
         const HostSpec* host = nullptr;
         const DiskSpec* disk = nullptr;
+        bool is_own = false;  // of the first daemon, without a node between
         friend bool operator==(const DiskAt&, const DiskAt&) = default;
     };
     /// The first one shows the device; each other is reached by nodes of those before it.

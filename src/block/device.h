@@ -41,8 +41,9 @@ class Device {
     /// after an error of a change the content of its range is undefined.
     virtual async::Task<Result<>> execute(Request& request) = 0;
 
-    /// Drawn whenever the device is opened: who sees another one knows that unflushed changes may
-    /// be lost in between (design §5). Never 0.
+    /// Drawn whenever the device is opened, and when it has lost changes because a flush failed:
+    /// who sees another one knows that unflushed changes may be lost in between (design §5). Never
+    /// 0.
     [[nodiscard]] virtual std::uint64_t instance() const = 0;
     /// Which medium this is; 0: unknown. Differs for an exchanged disk.
     [[nodiscard]] virtual std::uint64_t identity() const { return 0; }

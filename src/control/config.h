@@ -180,8 +180,10 @@ struct Config {
 [[nodiscard]] Outcome<Config> parse_config(std::string_view toml, std::string_view file_name);
 
 /// Whether everything fits together: names, references, devices used twice, settings that
-/// contradict each other. For a Config that was changed since it was parsed.
-[[nodiscard]] Outcome<> check(const Config& config);
+/// contradict each other. For a Config that was changed since it was parsed. `newcomer`: what a
+/// command adds or changes ("storage 'vol0'", "export 'disk0'"): of two users of a device it is the
+/// one to blame.
+[[nodiscard]] Outcome<> check(const Config& config, std::string_view newcomer = {});
 
 /// What `parse_config` reads back as the same. Settings at their defaults are left out.
 [[nodiscard]] std::string to_toml(const Config& config);

@@ -264,6 +264,9 @@ class DeviceUsers {
     std::map<std::string, User> users_;
 };
 
+std::string name_of(const ExportSpec& spec) { return fmt::format("export '{}'", spec.name); }
+std::string name_of(const StorageSpec& spec) { return fmt::format("storage '{}'", spec.name); }
+
 std::string used_twice(std::string_view device, std::string_view by) {
     return fmt::format(
         "{} is in use by {} already, and two users of one device would overwrite "
@@ -271,29 +274,39 @@ std::string used_twice(std::string_view device, std::string_view by) {
         device, by);
 }
 
-Outcome<> check_devices(const Config& config) {
-    DeviceUsers users;
-    for (const auto& spec : config.storages) {
-        for (const NodeSpec& node : all_nodes(spec)) {
-            const std::string user = fmt::format("storage '{}'", spec.name);
-            const auto* local = std::get_if<LocalNode>(&node.place);
-            const auto before = local == nullptr ? users.add(std::get<RemoteNode>(node.place), user)
-                                                 : users.add(local->device, user, false);
-            if (!before) continue;
-            return wrong(spec, "storage", used_twice(to_string(node), *before), ErrorCode::busy);
-        }
-    }
-    for (const auto& spec : config.exports) {
-        const auto before = users.add(spec.device, fmt::format("export '{}'", spec.name), true);
+Outcome<> check_device(const ExportSpec& spec, DeviceUsers& users) {
+    const auto before = users.add(spec.device, name_of(spec), true);
+    if (!before) return {};
+    return wrong(spec, "export", used_twice(to_string(spec.device), *before), ErrorCode::busy);
+}
+
+Outcome<> check_device(const StorageSpec& spec, DeviceUsers& users) {
+    for (const NodeSpec& node : all_nodes(spec)) {
+        const auto* local = std::get_if<LocalNode>(&node.place);
+        const auto before = local == nullptr
+                                ? users.add(std::get<RemoteNode>(node.place), name_of(spec))
+                                : users.add(local->device, name_of(spec), false);
         if (!before) continue;
-        return wrong(spec, "export", used_twice(to_string(spec.device), *before), ErrorCode::busy);
+        return wrong(spec, "storage", used_twice(to_string(node), *before), ErrorCode::busy);
+    }
+    return {};
+}
+
+/// Whoever was there before is not to blame.
+Outcome<> check_devices(const Config& config, std::string_view newcomer) {
+    DeviceUsers users;
+    for (const bool is_new : {false, true}) {
+        for (const auto& spec : config.storages)
+            if ((name_of(spec) == newcomer) == is_new) TRY_VOID(check_device(spec, users));
+        for (const auto& spec : config.exports)
+            if ((name_of(spec) == newcomer) == is_new) TRY_VOID(check_device(spec, users));
     }
     return {};
 }
 
 }  // namespace
 
-Outcome<> check(const Config& config) {
+Outcome<> check(const Config& config, std::string_view newcomer) {
     TRY_VOID(check_unique(config.exports, "export"));
     TRY_VOID(check_unique(config.storages, "storage"));
     TRY_VOID(check_unique_files(config.algorithms));
@@ -302,7 +315,7 @@ Outcome<> check(const Config& config) {
     TRY_VOID(check_references(config));
     LoopFinder loops(config);
     for (const auto& spec : config.storages) TRY_VOID(loops.visit(spec));
-    return check_devices(config);
+    return check_devices(config, newcomer);
 }
 
 }  // namespace dst::control

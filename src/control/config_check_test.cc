@@ -1,3 +1,4 @@
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <string>
@@ -58,6 +59,32 @@ TEST(Check, storages_are_stacked_only_so_deep) {
     }
     toml += storage("s40", "L: /d");
     EXPECT_NE(judged(toml).find("more than 32 deep"), std::string::npos);
+}
+
+TEST(Check, of_two_users_of_a_device_the_newcomer_is_to_blame) {
+    auto config =
+        parse_config(share("e", "/dev/a") + storage("w", "L: /dev/b"), "dst.toml").value();
+    StorageSpec added = config.storages.front();
+    added.name = "new";
+    added.where = {};
+    added.nodes = {*parse_node("L: /dev/a")};
+    config.storages.push_back(added);
+    EXPECT_THAT(check(config, "storage 'new'").error().text,
+                testing::StartsWith("storage 'new': L: /dev/a is in use by export 'e' already"));
+    // One that was there is given a node.
+    config.storages.pop_back();
+    config.storages.front().nodes.push_back(*parse_node("L: /dev/a"));
+    EXPECT_THAT(check(config, "storage 'w'").error().text,
+                testing::HasSubstr("storage 'w': L: /dev/a is in use by export 'e' already"));
+    // A new export of a node's disk.
+    config.storages.front().nodes.pop_back();
+    ExportSpec shown = config.exports.front();
+    shown.name = "another";
+    shown.where = {};
+    shown.device = PathDevice{"/dev/b"};
+    config.exports.insert(config.exports.begin(), shown);
+    EXPECT_THAT(check(config, "export 'another'").error().text,
+                testing::StartsWith("export 'another': /dev/b is in use by storage 'w' already"));
 }
 
 TEST(Check, a_device_has_one_user) {

@@ -133,10 +133,29 @@ std::vector<std::string> Daemon::warnings() const {
 
 /// Makes a change durable and the one in force.
 Outcome<> Daemon::commit(Change change) {
-    TRY_VOID(store_state(world_.files, state_path(file_), change.state));
+    TRY_VOID(note(change));
+    adopt(std::move(change));
+    return {};
+}
+
+/// Makes a change durable that is still to be made. For what can't be undone once it is made.
+Outcome<> Daemon::note(const Change& change) {
+    return store_state(world_.files, state_path(file_), change.state);
+}
+
+void Daemon::adopt(Change change) {
     config_ = std::move(change.config);
     state_ = std::move(change.state);
-    return {};
+}
+
+/// A change that was noted was not made after all, for this reason.
+Outcome<> Daemon::take_back(Problem why) {
+    if (const Outcome<> back = store_state(world_.files, state_path(file_), state_); !back)
+        return refuse(why.code,
+                      fmt::format("{}; and the state file can't be put back as it was, so "
+                                  "the next start will try it again: {}",
+                                  why.text, back.error().text));
+    return std::unexpected(std::move(why));
 }
 
 Outcome<StorageSpec*> Daemon::find_storage(Change& change, const std::string& name) const {
@@ -177,7 +196,7 @@ async::Task<Outcome<>> Daemon::storage_create(StorageSpec spec, bool start) {
     spec.stopped = !start;
     Change next = change();
     next.config.storages.push_back(spec);
-    CO_TRY_VOID(check(next.config));
+    CO_TRY_VOID(check(next.config, fmt::format("storage '{}'", spec.name)));
     record(next.state, file_, spec);
     CO_TRY_VOID(co_await create(spec));
     const Outcome<> noted = commit(std::move(next));
@@ -192,8 +211,11 @@ async::Task<Outcome<>> Daemon::storage_start(std::string name) {
     CO_TRY(StorageSpec* const spec, find_storage(next, name));
     spec->stopped = false;
     record(next.state, file_, *spec);
-    CO_TRY_VOID(engine_.start_storage(name));
-    co_return commit(std::move(next));
+    CO_TRY_VOID(note(next));
+    Outcome<> started = engine_.start_storage(name);
+    if (!started) co_return take_back(std::move(started.error()));
+    adopt(std::move(next));
+    co_return Outcome<>{};
 }
 
 async::Task<Outcome<>> Daemon::storage_stop(std::string name) {
@@ -228,10 +250,13 @@ async::Task<Outcome<>> Daemon::node_add(std::string storage, NodeSpec node) {
     Change next = change();
     CO_TRY(StorageSpec* const spec, find_storage(next, storage));
     spec->nodes.push_back(node);
-    CO_TRY_VOID(check(next.config));
+    CO_TRY_VOID(check(next.config, fmt::format("storage '{}'", storage)));
     record(next.state, file_, *spec);
-    CO_TRY_VOID(co_await engine_.add_node(storage, std::move(node)));
-    co_return commit(std::move(next));
+    CO_TRY_VOID(note(next));
+    Outcome<> added = co_await engine_.add_node(storage, std::move(node));
+    if (!added) co_return take_back(std::move(added.error()));
+    adopt(std::move(next));
+    co_return Outcome<>{};
 }
 
 async::Task<Outcome<>> Daemon::export_add(ExportSpec spec) {
@@ -243,7 +268,7 @@ async::Task<Outcome<>> Daemon::export_add(ExportSpec spec) {
             fmt::format("there is an export '{}' already: choose another name", spec.name));
     Change next = change();
     next.config.exports.push_back(spec);
-    CO_TRY_VOID(check(next.config));
+    CO_TRY_VOID(check(next.config, fmt::format("export '{}'", spec.name)));
     record(next.state, file_, spec);
     CO_TRY_VOID(co_await engine_.add_export(spec));
     const Outcome<> noted = commit(std::move(next));

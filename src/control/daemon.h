@@ -58,6 +58,9 @@ class Daemon final : public Operations {
     };
     [[nodiscard]] Change change() const { return {config_, state_}; }
     [[nodiscard]] Outcome<> commit(Change change);
+    [[nodiscard]] Outcome<> note(const Change& change);
+    void adopt(Change change);
+    [[nodiscard]] Outcome<> take_back(Problem why);
     [[nodiscard]] Outcome<StorageSpec*> find_storage(Change& change, const std::string& name) const;
     [[nodiscard]] std::vector<const StorageSpec*> in_order_of_need() const;
     Outcome<> start_algorithms();

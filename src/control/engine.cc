@@ -19,7 +19,8 @@ ByteCount arena_of(ByteCount memory) {
 }
 
 constexpr std::size_t kGuaranteedSlabs = 2;
-constexpr std::size_t kConnectionSlabs = 4;
+constexpr std::size_t kNodeConnectionSlabs = 1;  // 64 nodes; more of them take what is free
+constexpr std::size_t kConnectionSlabs = 3;
 
 exporter::Access access_of(AccessMode mode) {
     switch (mode) {
@@ -84,8 +85,9 @@ std::string join(const std::vector<std::string>& names) {
 Engine::Engine(io::World world, algorithm::Registry& registry, node::HeadIdentity head,
                ByteCount memory, const std::string& state_dir)
     : pool_(arena_of(memory).value()),
+      node_connections_(pool_, kNodeConnectionSlabs),
       connections_(pool_, kConnectionSlabs),
-      around_{world, pool_, connections_, registry, head},
+      around_{world, pool_, node_connections_, registry, head},
       exporter_(around_.world, connections_, state_dir + "/reservations") {}
 
 Engine::~Engine() = default;

@@ -80,6 +80,7 @@ class Engine {
     async::Task<Outcome<std::unique_ptr<block::Device>>> open_device(const ExportSpec& spec);
 
     block::BufferPool pool_;
+    block::Account node_connections_;  // of the nodes alone: clients wait for nodes
     block::Account connections_;
     storage::Surroundings around_;
     std::map<std::string, Shown> shown_;

@@ -59,7 +59,17 @@ void Export::enter(nbd::ServerSession& session) {
     // One connection may be in only once, whatever it asks in its handshake.
     for (const Guest& guest : guests_)
         if (guest.session == &session) return;
-    guests_.push_back({.session = &session, .id = {}});
+    guests_.push_back({.session = &session, .id = {}, .instance = {}});
+}
+
+std::uint64_t Export::instance_for(const nbd::ServerSession& session) {
+    const std::uint64_t now = target_.device->instance();
+    for (Guest& guest : guests_) {
+        if (guest.session != &session) continue;
+        if (!guest.instance) guest.instance = now;
+        return *guest.instance;
+    }
+    return now;
 }
 
 void Export::leave(nbd::ServerSession& session) {

@@ -57,6 +57,8 @@ class Export {
     /// Null until it was found.
     [[nodiscard]] const std::shared_ptr<Reservation>& reservation() const { return reservation_; }
 
+    /// The instance that `session` was told of, or is told of now.
+    [[nodiscard]] std::uint64_t instance_for(const nbd::ServerSession& session);
     /// Nobody can get in any more; the connections of those who are in are closed.
     void close(const char* reason);
     /// Suspends until nobody is in: the requests of all connections are done. After `close`.
@@ -67,6 +69,7 @@ class Export {
     struct Guest {
         nbd::ServerSession* session = nullptr;
         std::optional<nbd::SessionId> id;
+        std::optional<std::uint64_t> instance;
     };
     [[nodiscard]] const std::vector<Guest>& guests() const { return guests_; }
     /// Whose requests a connection carries; nothing if it opened no session here.

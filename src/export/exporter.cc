@@ -12,10 +12,13 @@ namespace dst::exporter {
 /// An export as one client has it.
 class ServedExport final : public nbd::Served {
   public:
+    /// The session has entered.
     ServedExport(Export& shown, nbd::ServerSession& session, Access access)
-        : export_(shown), session_(session), access_(access) {
-        export_.enter(session);
-        id_ = export_.session_of(session);
+        : export_(shown),
+          session_(session),
+          access_(access),
+          id_(shown.session_of(session)),
+          instance_(shown.instance_for(session)) {
         ++export_.clients_;
     }
     ~ServedExport() override { --export_.clients_; }
@@ -25,6 +28,7 @@ class ServedExport final : public nbd::Served {
     block::Device& device() override { return *export_.target_.device; }
     block::Account& account() override { return export_.account_; }
     nbd::ExportInfo info() const override { return export_.info(access_); }
+    bool is_current() const override { return export_.target_.device->instance() == instance_; }
 
     Result<> may_change() const override {
         if (export_.reservation()->permits(id_)) return {};
@@ -45,6 +49,7 @@ class ServedExport final : public nbd::Served {
     nbd::ServerSession& session_;
     Access access_;
     std::optional<nbd::SessionId> id_;
+    std::uint64_t instance_;  // of the device, as the client was told
 };
 
 Exporter::Exporter(io::World& world, block::Account& connections, std::string reservations)
@@ -205,19 +210,28 @@ async::Task<std::expected<std::unique_ptr<nbd::Served>, nbd::Refusal>> Exporter:
     std::string name, nbd::ServerSession& session) {
     auto shown = co_await usable(std::move(name), session);
     if (!shown) co_return std::unexpected(std::move(shown.error()));
+    (*shown)->enter(session);
     co_return std::make_unique<ServedExport>(**shown, session, (*shown)->access_of(session.peer()));
+}
+
+async::Task<std::expected<nbd::ExportInfo, nbd::Refusal>> Exporter::describe(
+    std::string name, nbd::ServerSession& session) {
+    auto shown = co_await usable(std::move(name), session);
+    if (!shown) co_return std::unexpected(std::move(shown.error()));
+    co_return (*shown)->info((*shown)->access_of(session.peer()));
 }
 
 async::Task<std::expected<nbd::HelloAnswer, nbd::Refusal>> Exporter::hello(
     nbd::Hello hello, nbd::ServerSession& session) {
     auto shown = co_await usable(hello.export_name, session);
     if (!shown) co_return std::unexpected(std::move(shown.error()));
+    (*shown)->enter(session);
     if (hello.session && !co_await (*shown)->open_session(*hello.session, session))
         co_return std::unexpected(
             nbd::Refusal{nbd::ReplyType::error_policy, "a newer session of this head is open"});
     const block::Device& device = *(*shown)->target().device;
     co_return nbd::HelloAnswer{.checksums = hello.wants_checksums,
-                               .instance = device.instance(),
+                               .instance = (*shown)->instance_for(session),
                                .identity = device.identity(),
                                .requests_max = nbd::ServerSession::kRequestsMax,
                                .reservations = hello.session.has_value(),

@@ -57,6 +57,8 @@ class Exporter final : private nbd::ExportSource {
     std::vector<nbd::ExportListing> list(const io::Address& peer) override;
     async::Task<std::expected<std::unique_ptr<nbd::Served>, nbd::Refusal>> select(
         std::string name, nbd::ServerSession& session) override;
+    async::Task<std::expected<nbd::ExportInfo, nbd::Refusal>> describe(
+        std::string name, nbd::ServerSession& session) override;
     async::Task<std::expected<nbd::HelloAnswer, nbd::Refusal>> hello(
         nbd::Hello hello, nbd::ServerSession& session) override;
     async::Task<std::expected<Export*, nbd::Refusal>> usable(std::string name,

@@ -127,7 +127,7 @@ class Disk final : public block::Device {
     std::uint64_t instance() const override { return 1; }
     std::uint64_t identity() const override { return id; }
     Task<Result<>> execute(Request& request) override {
-        ++arrived;
+        if (request.op == Op::write) ++arrived;
         while (held && request.op == Op::write) co_await gate.wait();
         if (request.op == Op::write) written += static_cast<char>(request.data[0]);
         co_return Result<>{};
@@ -138,7 +138,7 @@ class Disk final : public block::Device {
     }
     std::uint64_t id = 0xd15c;
     std::string written;
-    std::size_t arrived = 0;
+    std::size_t arrived = 0;  // writes
     bool held = false;
     async::WaitQueue gate;
 };

@@ -57,9 +57,12 @@ class File {
     virtual async::Task<Result<>> write(ByteOffset at, std::span<const std::byte> from,
                                         bool durable) = 0;
     /// Makes durable whatever was answered before this call. Once it (or a durable write) has
-    /// failed because the medium did, every later one fails: the kernel has dropped what it could
-    /// not write, and a success would hide that. Open the file anew to go on.
+    /// failed because the medium did, every later one fails, and each that is under way: the kernel
+    /// has dropped what it could not write, and a success would hide that.
     virtual async::Task<Result<>> sync() = 0;
+    /// Whoever relied on what was lost has been told: from now on `sync` speaks only of what is
+    /// answered from now on.
+    virtual void accept_losses() = 0;
     /// Unmaps; the content is undefined afterwards. Advisory: may do nothing.
     virtual async::Task<Result<>> discard(ByteOffset at, ByteCount count) = 0;
     /// Makes the range read as zeroes; `unsupported` if that can't be done without writing them.

@@ -12,10 +12,10 @@ namespace dst::nbd {
 using block::Op;
 
 ClientConnection::ClientConnection(io::World& world, std::unique_ptr<io::Stream> stream,
-                                   block::Account& account)
+                                   block::Account& account, block::Buffer quiet)
     : world_(world),
       stream_(std::move(stream)),
-      incoming_(account),
+      incoming_(account, std::move(quiet)),
       last_received_(world.clock.now()),
       sender_(*stream_) {}
 

@@ -92,7 +92,9 @@ class ClientConnection {
     /// Requests in flight at most, unless the server says less.
     static constexpr std::uint32_t kCallsMax = 1024;
 
-    ClientConnection(io::World& world, std::unique_ptr<io::Stream> stream, block::Account& account);
+    /// `quiet`: as for a ReceiveBuffer.
+    ClientConnection(io::World& world, std::unique_ptr<io::Stream> stream, block::Account& account,
+                     block::Buffer quiet = {});
     ~ClientConnection();
 
     /// Speaks the handshake. Refused: the text says why. Suspends; `shutdown()` ends it early.

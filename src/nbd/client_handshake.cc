@@ -135,7 +135,7 @@ void ClientHandshake::on_reply_header(std::span<const std::byte> header) {
     const auto length = reader.take<std::uint32_t>();
     if (magic != kOptionReplyMagic) return violated("something else instead of a reply");
     if (option != option_) return violated("a reply to another option");
-    if (length > kOptionBytesMax) return violated("a reply that is too long");
+    if (length > kOptionReplyBytesMax) return violated("a reply that is too long");
     await(Phase::reply_data, length);
 }
 

@@ -9,7 +9,7 @@
 //
 // or, to learn which exports there are, LIST and ABORT. The owner's loop is that of
 // server_handshake.h, without questions. Not one byte behind the end is consumed. What the server
-// says is bounded: a reply by kOptionBytesMax, a list by kListingsMax.
+// says is bounded: a reply by kOptionReplyBytesMax, a list by kListingsMax.
 #pragma once
 
 #include <cstddef>

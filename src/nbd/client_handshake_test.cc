@@ -455,7 +455,11 @@ Both run_both(const Wanted& wanted, bool grants_checksums, std::size_t piece) {
         from.output_sent();
     };
     const auto move_input = [piece](Bytes& wire, auto& to) {
-        const auto taken = to.feed(std::span(wire).first(std::min(piece, wire.size())));
+        std::size_t taken = 0;
+        for (std::size_t come = piece; taken == 0; come += piece) {
+            taken = to.feed(std::span(wire).first(std::min(come, wire.size())));
+            if (come >= wire.size()) break;
+        }
         wire.erase(wire.begin(), wire.begin() + static_cast<std::ptrdiff_t>(taken));
         return taken > 0;
     };

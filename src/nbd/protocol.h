@@ -12,7 +12,8 @@ namespace dst::nbd {
 
 // Limits. A peer that exceeds one is refused; none of them makes us hold more memory than it says.
 inline constexpr std::uint32_t kStringBytesMax = 4096;            // proto.md, Conventions
-inline constexpr std::uint32_t kOptionBytesMax = 64 << 10;        // longer: NBD_REP_ERR_TOO_BIG
+inline constexpr std::uint32_t kOptionBytesMax = 16 << 10;        // longer: NBD_REP_ERR_TOO_BIG
+inline constexpr std::uint32_t kOptionReplyBytesMax = 64 << 10;   // longer: the client gives up
 inline constexpr std::uint32_t kOptionSkippedBytesMax = 4 << 20;  // longer: the connection ends
 inline constexpr std::uint32_t kPayloadBytesMax = 32 << 20;  // proto.md, Block size constraints
 inline constexpr std::uint16_t kDefaultPort = 10809;

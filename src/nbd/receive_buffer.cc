@@ -30,15 +30,16 @@ void ReceiveBuffer::move_to(block::Buffer larger) {
 }
 
 async::Task<bool> ReceiveBuffer::make_room() {
-    if (!buffer_) buffer_ = co_await account_.allocate(kQuietBytes);
-    if (!buffer_) co_return false;  // memory is given up
+    if (!quiet_) quiet_ = co_await account_.allocate(kQuietBytes);
+    if (!quiet_) co_return false;  // memory is given up
+    if (!buffer_) buffer_ = quiet_;
     const bool is_busy = buffer_.bytes().size() >= kBusyBytes;
     if (was_filled_ && !is_busy) {
         was_filled_ = false;
         if (block::Buffer larger = account_.try_allocate(kBusyBytes)) move_to(std::move(larger));
         quiet_fills_ = 0;
     } else if (is_busy && quiet_fills_ > kQuietAfterFills && size() <= kQuietBytes / 2) {
-        if (block::Buffer smaller = account_.try_allocate(kQuietBytes)) move_to(std::move(smaller));
+        move_to(quiet_);
         quiet_fills_ = 0;
     }
     if (begin_ > 0) {

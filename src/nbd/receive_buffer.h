@@ -3,11 +3,13 @@
 // As much as is there is received at once, so that all requests of a batch are dispatched before
 // anything else happens. Long payloads go past it, straight to where they belong. It is small while
 // the connection is quiet and grows when it was filled to the brim, so that a thousand idle
-// connections cost little.
+// connections cost little. The small one stays at hand: growing is a matter of what memory there
+// is, going on is not.
 #pragma once
 
 #include <cstddef>
 #include <span>
+#include <utility>
 
 #include "async/task.h"
 #include "base/result.h"
@@ -21,8 +23,10 @@ class ReceiveBuffer {
     static constexpr std::size_t kQuietBytes = 16 << 10;
     static constexpr std::size_t kBusyBytes = 256 << 10;
 
-    /// `account` outlives it.
-    explicit ReceiveBuffer(block::Account& account) : account_(account) {}
+    /// `account` outlives it. `quiet`: the buffer to begin with, of `kQuietBytes`; without one it
+    /// is allocated when it is needed, and that may wait.
+    explicit ReceiveBuffer(block::Account& account, block::Buffer quiet = {})
+        : account_(account), quiet_(std::move(quiet)) {}
 
     [[nodiscard]] std::span<const std::byte> readable() const {
         return storage().subspan(begin_, end_ - begin_);
@@ -49,7 +53,8 @@ class ReceiveBuffer {
     void move_to(block::Buffer larger);
 
     block::Account& account_;
-    block::Buffer buffer_;
+    block::Buffer quiet_;
+    block::Buffer buffer_;  // that one, or a larger one
     std::size_t begin_ = 0;
     std::size_t end_ = 0;
     bool was_filled_ = false;

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <utility>
 
 namespace dst::nbd {
@@ -57,22 +58,26 @@ std::optional<std::string> take_name(ByteReader& reader) {
 
 ServerHandshake::ServerHandshake() {
     output_.put(kMagic).put(kOptionMagic).put(kHandshakeFlags);
-    gatherer_.expect(kClientFlagsBytes);
+    expect(kClientFlagsBytes);
 }
 
 std::size_t ServerHandshake::feed(std::span<const std::byte> bytes) {
     std::size_t consumed = 0;
     while (state_ == State::reading && output_.empty()) {
-        consumed += gatherer_.take(bytes.subspan(consumed));
-        if (!gatherer_.complete()) break;
-        on_unit(gatherer_.release());
+        const std::size_t skipped = std::min(skipped_bytes_, bytes.size() - consumed);
+        skipped_bytes_ -= skipped;
+        consumed += skipped;
+        if (skipped_bytes_ > 0 || bytes.size() - consumed < unit_bytes_) break;
+        const auto unit = bytes.subspan(consumed, unit_bytes_);
+        consumed += unit.size();
+        on_unit(unit);
     }
     return consumed;
 }
 
 void ServerHandshake::on_unit(std::span<const std::byte> unit) {
     const Phase phase = std::exchange(phase_, Phase::option_header);
-    gatherer_.expect(kOptionHeaderBytes);
+    expect(kOptionHeaderBytes);
     switch (phase) {
         case Phase::client_flags:
             return on_client_flags(load_be<std::uint32_t>(unit.data()));
@@ -109,10 +114,8 @@ void ServerHandshake::on_option_header(std::span<const std::byte> header) {
     phase_ = Phase::option_data;
     // Data of NBD_OPT_ABORT is ignored.
     const bool skips = refusal_.has_value() || option_ == Option::abort;
-    if (skips)
-        gatherer_.skip(length);
-    else
-        gatherer_.expect(length);
+    skipped_bytes_ = skips ? length : 0;
+    expect(skips ? 0 : length);
 }
 
 void ServerHandshake::on_option(std::span<const std::byte> data) {

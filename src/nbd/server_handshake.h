@@ -6,14 +6,15 @@
 //     while (handshake.state() is reading or asks) {
 //         if (!handshake.output().empty()) { send(handshake.output()); handshake.output_sent(); }
 //         else if (asks) handshake.answer(...);                 // after as long as it takes
-//         else if (nothing consumed of what was received) receive more;
+//         else if (nothing consumed of what was received) receive more, behind it;
 //         else drop handshake.feed(received) bytes from the front of what was received;
 //     }
 //     send what is left of the output; then transmit, or close.
 //
 // Invariants: nothing is consumed while there is output or a question, so a client that never reads
-// can't make the output grow, and at most one option is in memory; and not one byte behind the
-// end of the handshake is consumed: those are requests.
+// can't make the output grow; what came of an option stays in the owner's buffer until all of it is
+// there (at most kOptionBytesMax), so nothing is kept here; and not one byte behind the end of the
+// handshake is consumed: those are requests.
 #pragma once
 
 #include <cstddef>
@@ -78,7 +79,8 @@ class ServerHandshake {
     [[nodiscard]] std::span<const std::byte> output() const { return output_.bytes(); }
     void output_sent() { output_.clear(); }
 
-    /// Takes bytes from the client, as far as it can use them now; returns how many.
+    /// Takes bytes from the client, as far as it can use them now; returns how many. What it does
+    /// not take comes again, with more behind it.
     std::size_t feed(std::span<const std::byte> bytes);
 
     // In the state `asks` one of these, the one that fits `question()`, ends it. Strings that are
@@ -104,6 +106,7 @@ class ServerHandshake {
         bool block_size = false;
     };
 
+    void expect(std::size_t bytes) { unit_bytes_ = bytes; }
     void on_unit(std::span<const std::byte> unit);
     void on_client_flags(std::uint32_t flags);
     void on_option_header(std::span<const std::byte> header);
@@ -129,7 +132,8 @@ class ServerHandshake {
 
     State state_ = State::reading;
     Phase phase_ = Phase::client_flags;
-    Gatherer gatherer_;
+    std::size_t unit_bytes_ = 0;     // of the next unit, which is taken as a whole
+    std::size_t skipped_bytes_ = 0;  // before it: nobody looks at them
     Outbox output_;
     bool no_zeroes_ = false;
     Option option_{};                 // the one at hand

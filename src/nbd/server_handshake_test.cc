@@ -538,7 +538,7 @@ TEST(ServerHandshake, options_that_are_too_long_are_skipped_and_refused) {
             const Talk result = talk(client, {client.size()}, {});
             EXPECT_EQ(result.state, State::done);
             const std::string refused = text_reply(fmt::format("{:08x}", option), "80000009",
-                                                   "an option may have 65536 bytes");
+                                                   "an option may have 16384 bytes");
             EXPECT_EQ(result.sent, tidy(join({kGreeting, refused, kGoExport, "000d", kGoAck})));
         }
     }

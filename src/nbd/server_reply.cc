@@ -183,7 +183,12 @@ async::Task<void> ServerSession::serve_whole_read(Slot& slot) {
         const SectorCount most = sectors_floor(ByteCount(block::kPayloadMaxBytes));
         slot.request.range = {at, std::min(most, whole.end() - at)};
         slot.request.data = piece.bytes().first(to_bytes(slot.request.range.count).value());
-        if (const Result<> done = co_await execute(slot.request); !done) {
+        const Result<> done = co_await execute(slot.request);
+        if (!may_answer(done)) {
+            release(slot);
+            co_return;
+        }
+        if (!done) {
             reply_error(slot, done.error());
             co_return;
         }
@@ -234,6 +239,12 @@ async::Task<void> ServerSession::send_long_read(Slot& slot) {
         const Result<> done = co_await execute(slot.request);
         slot.part_of_long_read = !is_last && done.has_value();
         slot.was_sent = false;
+        if (!may_answer(done)) {
+            // In the middle of an answer there is nothing that could end it well.
+            if (at != whole.first) close("the device has lost changes: a flush failed");
+            release(slot);
+            co_return;
+        }
         if (!done && !negotiated_.structured_replies && at != whole.first) {
             close("a read failed behind the front of a simple reply");
             release(slot);
@@ -274,7 +285,9 @@ async::Task<void> ServerSession::serve_block_status(Slot& slot) {
     block::ExtentList extents(std::span(first, room));
     slot.request.extents = &extents;
     const Result<> done = co_await execute(slot.request);
-    if (!done)
+    if (!may_answer(done))
+        release(slot);
+    else if (!done)
         reply_error(slot, done.error());
     else
         reply_block_status(slot, extents.extents());

@@ -22,6 +22,13 @@ Ruling Served::release(std::uint64_t) {
     return {.done = fail(ErrorCode::unsupported, "no reservations here")};
 }
 
+async::Task<std::expected<ExportInfo, Refusal>> ExportSource::describe(std::string name,
+                                                                       ServerSession& session) {
+    auto served = co_await select(std::move(name), session);
+    if (!served) co_return std::unexpected(std::move(served.error()));
+    co_return (*served)->info();
+}
+
 ServerSession::ServerSession(io::World& world, std::unique_ptr<io::Stream> stream,
                              ExportSource& source, block::Account& connections)
     : world_(world),
@@ -159,6 +166,7 @@ async::Task<bool> ServerSession::handshake() {
 async::Task<void> ServerSession::answer_question(ServerHandshake& handshake) {
     // What is asked may take as long as a storage takes to form: not the client's fault.
     stall_timer_->disarm();
+    const auto* select = std::get_if<SelectExport>(&handshake.question());
     if (std::holds_alternative<ListExports>(handshake.question())) {
         const auto listings = source_.list(peer());
         handshake.answer(listings);
@@ -170,17 +178,19 @@ async::Task<void> ServerSession::answer_question(ServerHandshake& handshake) {
         } else {
             handshake.answer(answer.error());
         }
+    } else if (select->purpose == SelectExport::Purpose::info ||
+               select->purpose == SelectExport::Purpose::meta) {
+        const auto described = co_await source_.describe(select->name, *this);
+        if (described)
+            handshake.answer(shown(*described));
+        else
+            handshake.answer(described.error());
     } else {
-        const auto selected = std::get<SelectExport>(handshake.question());
-        auto served = co_await source_.select(selected.name, *this);
+        auto served = co_await source_.select(select->name, *this);
         if (!served) {
             handshake.answer(served.error());
         } else {
-            ExportInfo info = (*served)->info();
-            // In checksummed framing a frame is executed only when all of it has proved right, so
-            // all of it must fit a buffer (docs/protocol.md).
-            if (checksums_agreed_)
-                info.payload_max = std::min(info.payload_max, block::kPayloadMaxBytes);
+            const ExportInfo info = shown((*served)->info());
             limits_ = {.size = info.size,
                        .flags = info.flags,
                        .block_bytes = info.block_min,
@@ -190,6 +200,14 @@ async::Task<void> ServerSession::answer_question(ServerHandshake& handshake) {
         }
     }
     expect_within(kHandshakeMax);
+}
+
+/// As this client is told of it.
+ExportInfo ServerSession::shown(ExportInfo info) const {
+    // In checksummed framing a frame is executed only when all of it has proved right, so all of it
+    // must fit a buffer (docs/protocol.md).
+    if (checksums_agreed_) info.payload_max = std::min(info.payload_max, block::kPayloadMaxBytes);
+    return info;
 }
 
 async::Task<Result<>> ServerSession::fill(std::size_t bytes) {
@@ -387,7 +405,11 @@ async::Task<void> ServerSession::serve_piece(std::shared_ptr<LongWrite> all, blo
     const ChangeInFlight in_flight(*this, request.op);
     const Result<> done = co_await execute(request);
     if (!done && all->result) all->result = done;
-    if (--all->pieces_left == 0) reply(all->slot, all->result);
+    if (--all->pieces_left > 0) co_return;
+    if (may_answer(all->result))
+        reply(all->slot, all->result);
+    else
+        release(all->slot);
 }
 
 async::Task<ServerSession::Slot*> ServerSession::free_slot() {
@@ -438,15 +460,28 @@ async::Task<Result<>> ServerSession::execute(block::Request& request) {
 
 async::Task<Result<>> ServerSession::refuse(Error error) { co_return std::unexpected(error); }
 
+/// What a device that has lost changes says is not for this client's ears: he connects anew, is
+/// told of another instance, and writes again what he has kept. An error is the truth all the same.
+bool ServerSession::may_answer(const Result<>& done) {
+    if (served_->is_current()) return true;
+    finish("the device has lost changes: a flush failed");
+    return !done;
+}
+
 async::Task<void> ServerSession::serve(Slot& slot) {
     const ChangeInFlight in_flight(*this, slot.request.op);
     const Result<> done = co_await execute(slot.request);
-    reply(slot, done);
+    if (may_answer(done))
+        reply(slot, done);
+    else
+        release(slot);
 }
 
 async::Task<void> ServerSession::serve_digest(Slot& slot) {
     const Result<> done = co_await execute(slot.request);
-    if (done)
+    if (!may_answer(done))
+        release(slot);
+    else if (done)
         reply_digest(slot);
     else
         reply_error(slot, done.error());

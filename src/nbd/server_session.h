@@ -46,6 +46,9 @@ class Served {
     [[nodiscard]] virtual Ruling release(std::uint64_t number);
     /// The last change of this client that was in flight is done, or its connection has ended.
     virtual void has_calmed() {}
+    /// False once the device has lost changes: what it reads then may be older than what its client
+    /// was told, so nothing is answered any more, and the session ends.
+    [[nodiscard]] virtual bool is_current() const { return true; }
 };
 
 /// Where sessions find what clients ask for. Outlives them.
@@ -53,9 +56,13 @@ class ExportSource {
   public:
     virtual ~ExportSource() = default;
     [[nodiscard]] virtual std::vector<ExportListing> list(const io::Address& peer) = 0;
-    /// What `name` is for this client. May wait for a storage that is still forming. Suspends.
+    /// What `name` is for this client, who uses it from now on. May wait for a storage that is
+    /// still forming. Suspends.
     virtual async::Task<std::expected<std::unique_ptr<Served>, Refusal>> select(
         std::string name, ServerSession& session) = 0;
+    /// What it would be, for who only asks. Suspends.
+    virtual async::Task<std::expected<ExportInfo, Refusal>> describe(std::string name,
+                                                                     ServerSession& session);
     /// Opens a session of a peer of our kind, after all older ones of the same owner are closed
     /// and their requests finished (docs/protocol.md). Suspends.
     virtual async::Task<std::expected<HelloAnswer, Refusal>> hello(Hello hello,
@@ -112,6 +119,7 @@ class ServerSession {
 
     async::Task<bool> handshake();
     async::Task<void> answer_question(ServerHandshake& handshake);
+    [[nodiscard]] ExportInfo shown(ExportInfo info) const;
     async::Task<Result<>> transmit();
     async::Task<Result<>> next_request();
     async::Task<Result<>> dispatch(const Verdict& verdict, std::uint32_t payload_crc);
@@ -121,6 +129,7 @@ class ServerSession {
     async::Task<block::Buffer> allocate(std::uint64_t bytes);
     async::Task<Result<>> execute(block::Request& request);
     async::Task<Result<>> refuse(Error error);
+    [[nodiscard]] bool may_answer(const Result<>& done);
     async::Task<void> serve(Slot& slot);
     async::Task<void> serve_long_read(Slot& slot);
     async::Task<void> serve_whole_read(Slot& slot);

@@ -92,6 +92,7 @@ struct TestServed final : Served {
     Task<Ruling> claim(Claim claim) override;
     Ruling release(std::uint64_t number) override;
     void has_calmed() override;
+    bool is_current() const override;
     ServerSessionTest& test;
 };
 
@@ -278,6 +279,7 @@ class ServerSessionTest : public testing::Test, public ExportSource {
     std::vector<Claim> claims;
     std::size_t calmed = 0;
     async::WaitQueue claims_gate;
+    bool is_current = true;
     std::deque<Connection> connections;
     async::Scope scope;
 };
@@ -303,6 +305,7 @@ Ruling TestServed::release(std::uint64_t number) {
             .now = {.number = number}};
 }
 void TestServed::has_calmed() { ++test.calmed; }
+bool TestServed::is_current() const { return test.is_current; }
 
 constexpr Client kSimple{.structured = false, .allocation = false};
 constexpr Client kStructured{};
@@ -328,6 +331,32 @@ TEST_F(ServerSessionTest, simple_requests_get_simple_replies) {
         EXPECT_EQ((co_await t.simple()).error, 0U);
         EXPECT_EQ(t.device.fua, 1U);
     });
+}
+
+TEST_F(ServerSessionTest, of_a_device_that_has_lost_changes_only_errors_are_answered) {
+    for (const Client& client : {kSimple, kStructured, kOurs})
+        run_test(client, [](ServerSessionTest& t) -> Task<void> {
+            t.is_current = true;
+            t.device.held = true;
+            t.device.bad_at = 8192;
+            t.ask(Command::read, 1, 0, 4096);
+            t.ask(Command::read, 2, 8192, 4096);
+            t.ask(Command::write_zeroes, 3, 0, 4096);
+            // A long one, where there are such.
+            t.ask(Command::read, 4, 1 << 20, t.one().kind.checksums ? 1 << 20 : 2 << 20);
+            co_await t.settle();
+            EXPECT_EQ(t.device.running, 4U);
+            t.is_current = false;
+            t.device.release();
+            if (t.one().kind.structured)
+                EXPECT_TRUE((co_await t.answer()).error == 28);  // ENOSPC
+            else
+                EXPECT_TRUE((co_await t.simple()).error == 28);
+            co_await t.until_ended();
+            EXPECT_TRUE(t.one().script.sent.empty()) << "answered although it may be wrong";
+            EXPECT_EQ(t.one().session->end_reason(), "the device has lost changes: a flush failed");
+            t.device.bad_at = ~std::size_t{0};
+        });
 }
 
 TEST_F(ServerSessionTest, one_batch_of_requests_is_answered_in_one_send) {

@@ -17,10 +17,17 @@ using block::Op;
 /// no memory.
 alignas(4096) constinit std::byte zeroes[block::kPayloadMaxBytes]{};
 
+/// Another one than any that was drawn at random, as good as certainly; never 0.
+std::uint64_t instance_after(std::uint64_t instance) {
+    instance = (instance ^ (instance >> 31)) * 0x9e3779b97f4a7c15 + 1;
+    return instance == 0 ? 1 : instance;
+}
+
 }  // namespace
 
-FileDevice::FileDevice(std::unique_ptr<io::File> file, bool read_only, std::uint64_t instance)
-    : file_(std::move(file)), read_only_(read_only), instance_(instance) {
+FileDevice::FileDevice(std::unique_ptr<io::File> file, LocalSettings settings,
+                       std::uint64_t instance)
+    : file_(std::move(file)), settings_(std::move(settings)), instance_(instance) {
     CHECK(instance != 0);
 }
 
@@ -29,7 +36,7 @@ block::Geometry FileDevice::geometry() const {
     return {.size = sectors_floor(info.size),
             .block_bytes = info.block_bytes,
             .preferred_bytes = std::max<std::uint32_t>(info.block_bytes, 4096),
-            .read_only = read_only_,
+            .read_only = settings_.read_only,
             .can_trim = info.can_discard,
             .can_zero_fast = info.can_zero_fast};
 }
@@ -42,7 +49,7 @@ async::Task<Result<>> FileDevice::execute(block::Request& request) {
         case Op::write:
             return file_->write(at, request.data, request.fua);
         case Op::flush:
-            return file_->sync();
+            return flush();
         case Op::trim:
         case Op::write_zeroes:
             return write_zeroes(request);
@@ -50,6 +57,16 @@ async::Task<Result<>> FileDevice::execute(block::Request& request) {
             return block_status(request);
     }
     check_failed("a known operation", __FILE__, __LINE__);
+}
+
+async::Task<Result<>> FileDevice::flush() {
+    const Result<> done = co_await file_->sync();
+    if (!done) {
+        instance_ = instance_after(instance_);
+        file_->accept_losses();
+        if (settings_.on_loss) settings_.on_loss();
+    }
+    co_return done;
 }
 
 async::Task<Result<>> FileDevice::write_zeroes(const block::Request& request) {
@@ -71,7 +88,7 @@ async::Task<Result<>> FileDevice::write_zeroes(const block::Request& request) {
             }
         }
     }
-    if (done && request.fua) done = co_await file_->sync();
+    if (done && request.fua) done = co_await flush();
     co_return done;
 }
 
@@ -230,7 +247,7 @@ async::Task<Outcome<std::unique_ptr<block::Device>>> open_file(io::World& world,
             fmt::format("{} has no sectors ({} bytes): give it a size first, for "
                         "example with 'truncate -s 10G {}'",
                         path, file->info().size.value(), path));
-    co_return std::make_unique<FileDevice>(std::move(file), settings.read_only,
+    co_return std::make_unique<FileDevice>(std::move(file), std::move(settings),
                                            draw_instance(world));
 }
 

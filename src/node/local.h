@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -12,11 +13,20 @@
 
 namespace dst::node {
 
-/// A file or block device. One at a time may have it open (the seam's lock).
+struct LocalSettings {
+    io::CacheMode cache = io::CacheMode::direct;
+    bool read_only = false;
+    /// Called when it has lost changes, between coroutines; must not suspend or destroy the device.
+    std::function<void()> on_loss{};
+};
+
+/// A file or block device. One at a time may have it open (the seam's lock). When a flush fails it
+/// is another instance from then on, which has lost nothing yet: who knows what was not flushed
+/// writes it again, and may flush that.
 class FileDevice final : public block::Device {
   public:
     /// Takes the open file. `instance` is not 0.
-    FileDevice(std::unique_ptr<io::File> file, bool read_only, std::uint64_t instance);
+    FileDevice(std::unique_ptr<io::File> file, LocalSettings settings, std::uint64_t instance);
 
     [[nodiscard]] block::Geometry geometry() const override;
     async::Task<Result<>> execute(block::Request& request) override;
@@ -25,11 +35,12 @@ class FileDevice final : public block::Device {
     [[nodiscard]] io::File& file() { return *file_; }
 
   private:
+    async::Task<Result<>> flush();
     async::Task<Result<>> write_zeroes(const block::Request& request);
     async::Task<Result<>> block_status(const block::Request& request);
 
     std::unique_ptr<io::File> file_;
-    bool read_only_;
+    const LocalSettings settings_;
     std::uint64_t instance_;
 };
 
@@ -56,11 +67,6 @@ class MemoryDevice final : public block::Device {
     SectorCount size_;
     std::uint64_t instance_;
     std::vector<Chunk> chunks_;
-};
-
-struct LocalSettings {
-    io::CacheMode cache = io::CacheMode::direct;
-    bool read_only = false;
 };
 
 /// Opens a path or `memory:SIZE` (bytes given by the caller in `memory_bytes` for the latter).

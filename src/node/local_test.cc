@@ -285,6 +285,7 @@ class FakeFile final : public io::File {
         bool no_discard = false;
         std::vector<io::FileExtent> extents;
         std::optional<std::uint64_t> fails_at;
+        bool no_sync = false;
     };
     explicit FakeFile(Log& log) : log_(log) { info_.size = ByteCount(log.bytes.size()); }
     const io::FileInfo& info() const override { return info_; }
@@ -296,9 +297,10 @@ class FakeFile final : public io::File {
         std::ranges::copy(from, log_.bytes.begin() + static_cast<std::ptrdiff_t>(at.value()));
         co_return Result<>{};
     }
+    void accept_losses() override { log_.calls.emplace_back("accept losses"); }
     Task<Result<>> sync() override {
         log_.calls.emplace_back("sync");
-        co_return Result<>{};
+        co_return log_.no_sync ? Result<>(fail(ErrorCode::io_error, "")) : Result<>{};
     }
     Task<Result<>> discard(ByteOffset, ByteCount) override {
         log_.calls.emplace_back("discard");
@@ -331,9 +333,11 @@ class FakeFileTest : public LocalTest {
   protected:
     FakeFileTest() {
         log_.bytes.assign(4 << 20, std::byte{1});
-        device_ = std::make_unique<FileDevice>(std::make_unique<FakeFile>(log_), false, 1);
+        device_ = std::make_unique<FileDevice>(std::make_unique<FakeFile>(log_),
+                                               LocalSettings{.on_loss = [this] { ++losses_; }}, 1);
     }
     FakeFile::Log log_;
+    int losses_ = 0;
     const SectorRange all_{SectorIndex(0), SectorCount((4 << 20) / 512)};
     using Calls = std::vector<std::string>;
 };
@@ -374,6 +378,22 @@ TEST_F(FakeFileTest, trim_is_advice) {
     log_.no_discard = true;
     EXPECT_TRUE(execute({.op = Op::trim, .fua = true, .range = all_}));
     EXPECT_EQ(log_.calls, (Calls{"discard", "sync"}));
+}
+
+TEST_F(FakeFileTest, a_flush_that_fails_makes_it_another_instance_that_has_lost_nothing_yet) {
+    log_.no_sync = true;
+    const std::uint64_t first = device_->instance();
+    EXPECT_EQ(execute({.op = Op::flush}).error().code, ErrorCode::io_error);
+    const std::uint64_t second = device_->instance();
+    EXPECT_NE(second, first);
+    EXPECT_EQ(log_.calls, (Calls{"sync", "accept losses"}));
+    EXPECT_FALSE(execute({.op = Op::write_zeroes, .fua = true, .range = all_}).has_value());
+    EXPECT_NE(device_->instance(), second);
+    EXPECT_EQ(losses_, 2);
+    log_.no_sync = false;
+    const std::uint64_t third = device_->instance();
+    EXPECT_TRUE(execute({.op = Op::flush}).has_value());
+    EXPECT_EQ(device_->instance(), third);
 }
 
 TEST_F(FakeFileTest, fua_writes_are_durable_writes) {

@@ -94,6 +94,7 @@ async::Task<ByteCount> Remote::stop(io::TimePoint deadline) {
         log::warning("{}: stopped with {} bytes of changes that may not be durable there", name_,
                      window_bytes_);
     while (Change* const change = window_.front()) leave_window(*change);
+    receive_buffer_ = {};
     co_return dropped;
 }
 

@@ -93,7 +93,8 @@ class Observer {
 
 class Remote final : public block::Device, public block::Reclaimable {
   public:
-    /// `pool` and `connections` (the account that receive buffers are taken from) outlive it.
+    /// `pool` and `connections` (the account that receive buffers are taken from; those of clients
+    /// should have another one, for they may wait for this node) outlive it.
     /// `key` tells this node from others of the same head (its cookie).
     Remote(io::World& world, block::BufferPool& pool, block::Account& connections,
            HeadIdentity head, std::uint64_t key, RemoteSettings settings);
@@ -231,10 +232,12 @@ class Remote final : public block::Device, public block::Reclaimable {
     LinkState link_ = LinkState::stopped;
     std::string reason_ = "not started";
     io::WallTime since_;
-    bool is_ending_ = false;  // a stop has begun: what can be flushed is flushed
-    bool stopping_ = false;   // nothing is sent any more
+    io::TimePoint away_since_;  // when it was ready last
+    bool is_ending_ = false;    // a stop has begun: what can be flushed is flushed
+    bool stopping_ = false;     // nothing is sent any more
     io::Interrupt stop_connecting_;
     async::WaitQueue link_changes_;
+    block::Buffer receive_buffer_;
     std::unique_ptr<nbd::ClientConnection> connection_;
     std::optional<Error> dropping_;  // why what this connection carries fails instead of waiting
     std::string fenced_;             // why the node is; empty: it is not

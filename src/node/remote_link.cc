@@ -37,6 +37,10 @@ void Remote::become(LinkEvent event, std::string reason) {
     link_ = *after;
     reason_ = std::move(reason);
     link_changes_.wake_all();
+    if (was_ready && link_ != LinkState::ready) {
+        away_since_ = world_.clock.now();
+        window_room_.wake_all();  // who waits for it looks at the clock from now on
+    }
     if (observer_ != nullptr && was_ready && link_ != LinkState::ready) observer_->node_lost();
     if (observer_ != nullptr && !was_ready && event == LinkEvent::broken) observer_->node_refused();
     if (observer_ != nullptr && event == LinkEvent::fenced) observer_->node_fenced();
@@ -61,7 +65,8 @@ async::Task<void> Remote::keep_connected() {
             continue;
         }
         const bool was_ready = reconnects_ != connections_before;
-        if (was_ready) backoff = kBackoffFirst;
+        // Who connected only to fail another flush is not well yet.
+        if (was_ready && !replay_wanted_) backoff = kBackoffFirst;
         become(LinkEvent::broken, ended);
         // The same complaint each five seconds helps nobody.
         if (was_ready || ended != last_logged)
@@ -80,11 +85,16 @@ async::Task<void> Remote::keep_connected() {
 
 /// One connection from its first packet to its end; returns why it ended, or did not come about.
 async::Task<std::string> Remote::connect_once() {
+    // Kept for life: who waits for this node may hold all other memory there is.
+    if (!receive_buffer_)
+        receive_buffer_ = connections_.try_allocate(nbd::ReceiveBuffer::kQuietBytes);
+    if (!receive_buffer_) co_return "there is no memory for its connection now: raise 'memory'";
     auto stream = co_await world_.network.connect_unless(
         settings_.endpoint, world_.clock.now() + kConnectMax, kTcpSilenceMax, stop_connecting_);
     if (stopping_) co_return "stopped";
     if (!stream) co_return stream.error().text;
-    connection_ = std::make_unique<nbd::ClientConnection>(world_, std::move(*stream), connections_);
+    connection_ = std::make_unique<nbd::ClientConnection>(world_, std::move(*stream), connections_,
+                                                          receive_buffer_);
     become(LinkEvent::connected, "shaking hands");
 
     auto late = [this] {

@@ -1,10 +1,10 @@
 // Remote: the replay window: what is kept until it is durable on the peer, and how much of it.
 #include <algorithm>
-#include <map>
 #include <vector>
 
 #include "base/check.h"
 #include "base/log.h"
+#include "node/covered.h"
 #include "node/remote_call.h"
 
 namespace dst::node {
@@ -12,44 +12,6 @@ namespace {
 
 /// What lies in the window is flushed so long after it came there, if nobody does.
 constexpr std::chrono::seconds kSettleAfter{5};
-
-/// Sectors that later changes have written over.
-class Covered {
-  public:
-    /// What of `range` is not covered, in order.
-    [[nodiscard]] std::vector<SectorRange> gaps(SectorRange range) const {
-        std::vector<SectorRange> left;
-        SectorIndex at = range.first;
-        for (auto next = first_touching(range); next != ends_.end() && next->first < range.end();
-             ++next) {
-            if (next->first > at) left.push_back({at, next->first - at});
-            at = std::max(at, next->second);
-        }
-        if (at < range.end()) left.push_back({at, range.end() - at});
-        return left;
-    }
-    void add(SectorRange range) {
-        SectorIndex first = range.first;
-        SectorIndex end = range.end();
-        for (auto next = first_touching(range); next != ends_.end() && next->first <= end;) {
-            first = std::min(first, next->first);
-            end = std::max(end, next->second);
-            next = ends_.erase(next);
-        }
-        ends_.emplace(first, end);
-    }
-
-  private:
-    using Ends = std::map<SectorIndex, SectorIndex>;  // of each stretch: begin and end
-
-    [[nodiscard]] Ends::const_iterator first_touching(SectorRange range) const {
-        auto next = ends_.upper_bound(range.first);
-        if (next != ends_.begin() && std::prev(next)->second >= range.first) --next;
-        return next;
-    }
-
-    Ends ends_;
-};
 
 }  // namespace
 
@@ -60,21 +22,23 @@ async::Task<Result<>> Remote::room_in_window(std::uint64_t bytes, bool if_connec
     const std::uint64_t history = history_;
     const io::TimePoint asked = world_.clock.now();
     while (window_bytes_ + bytes > most && window_bytes_ > 0) {
+        if (history != history_) co_return std::unexpected(history_ended_);
         if (stopping_) co_return fail(ErrorCode::cancelled, "the node is stopped");
         if (if_connected && !is_ready()) co_return std::unexpected(kNoLink);
         if (flush_error_) co_return std::unexpected(*flush_error_);
         reclaim();  // may make room on the spot
         if (window_bytes_ + bytes <= most || window_bytes_ == 0) break;
-        const bool held_out = settings_.hold && world_.clock.now() >= asked + *settings_.hold;
-        if (held_out && link_ != LinkState::ready)
-            co_return fail(ErrorCode::io_error, "held for too long");
-        if (!settings_.hold || held_out) {
+        if (!settings_.hold || link_ == LinkState::ready) {
             co_await window_room_.wait();
-        } else {
-            co_await io::wait_until(world_.clock, window_room_, asked + *settings_.hold);
+            continue;
         }
-        if (history != history_) co_return std::unexpected(history_ended_);
+        // Counts from when nobody could answer: a slow flush before that is no reason to fail.
+        const io::TimePoint held_out = std::max(asked, away_since_) + *settings_.hold;
+        if (world_.clock.now() >= held_out)
+            co_return fail(ErrorCode::io_error, "held for too long");
+        co_await io::wait_until(world_.clock, window_room_, held_out);
     }
+    if (history != history_) co_return std::unexpected(history_ended_);
     if (stopping_) co_return fail(ErrorCode::cancelled, "the node is stopped");
     window_bytes_ += bytes;
     if (window_bytes_ > most / 2) reclaim();

@@ -55,6 +55,7 @@ async::Task<void> Member::open() {
         while (!is_there() && !given_up_) co_await wanted_.wait();
     }
     if (is_there()) {
+        opened_instance_ = device()->instance();
         if (remote_ == nullptr) reason_ = "open";
         since_ = around_.world.clock.wall_now();
     }
@@ -66,13 +67,13 @@ namespace {
 /// What a process before this one left in a cache is seen from now on: made durable first, it can't
 /// be lost later.
 async::Task<Outcome<std::unique_ptr<block::Device>>> open_durable(io::World& world,
-                                                                  const FilePlace& place) {
-    CO_TRY(auto device,
-           co_await node::open_file(world, place.path, {.cache = place.cache, .read_only = false}));
+                                                                  std::string path,
+                                                                  node::LocalSettings settings) {
+    CO_TRY(auto device, co_await node::open_file(world, path, std::move(settings)));
     block::Request request{.op = block::Op::flush};
     if (const auto done = co_await device->execute(request); !done)
         co_return refuse(done.error().code, fmt::format("flushing {} failed: {}; it is tried again",
-                                                        place.path, to_string(done.error().code)));
+                                                        path, to_string(done.error().code)));
     co_return device;
 }
 
@@ -80,7 +81,9 @@ async::Task<Outcome<std::unique_ptr<block::Device>>> open_durable(io::World& wor
 
 async::Task<void> Member::open_file(const FilePlace& place) {
     while (!given_up_) {
-        auto opened = co_await open_durable(around_.world, place);
+        auto opened = co_await open_durable(
+            around_.world, place.path,
+            {.cache = place.cache, .on_loss = [this] { owner_.member_lost_changes(*this); }});
         if (opened) {
             local_ = std::move(*opened);
             hopeless_ = false;

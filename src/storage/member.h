@@ -27,6 +27,9 @@ class Member final : private node::Observer {
         /// Its link is there, maybe to a device of another geometry; or is lost.
         virtual void member_ready(Member& member) = 0;
         virtual void member_lost(Member& member) = 0;
+        /// Its own disk has lost changes that were not flushed: whoever asked for that flush is
+        /// told, all others are not.
+        virtual void member_lost_changes(Member&) {}
 
       protected:
         ~Owner() = default;
@@ -71,6 +74,10 @@ class Member final : private node::Observer {
     /// Words of the tree's `flags` that speak of the device.
     [[nodiscard]] std::vector<std::string> flags() const;
     [[nodiscard]] const MemberSpec& spec() const { return spec_; }
+    /// 0, unless the device is another instance than the one that was opened: it has lost changes.
+    [[nodiscard]] std::uint64_t instance_change() const {
+        return opened_instance_ == 0 ? 0 : device()->instance() ^ opened_instance_;
+    }
 
   private:
     async::Task<void> open_file(const FilePlace& place);
@@ -94,6 +101,7 @@ class Member final : private node::Observer {
     std::unique_ptr<block::Device> local_;
     std::unique_ptr<node::Remote> remote_;
     Storage* below_ = nullptr;
+    std::uint64_t opened_instance_ = 0;
 };
 
 }  // namespace dst::storage

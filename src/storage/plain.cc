@@ -51,6 +51,7 @@ node::Cookie PlainStorage::cookie_of(std::size_t place) const {
 
 std::unique_ptr<PlainStorage::Placed> PlainStorage::make_member(MemberSpec spec,
                                                                 std::size_t place) {
+    is_stacked_ |= std::holds_alternative<StoragePlace>(spec.place);
     return std::make_unique<Placed>(*this, std::move(spec), cookie_of(place));
 }
 
@@ -58,6 +59,13 @@ PlainStorage::Placed* PlainStorage::find(const Member& member) const {
     for (const auto& placed : members_)
         if (&placed->member == &member) return placed.get();
     return adding_ != nullptr && &adding_->member == &member ? adding_ : nullptr;
+}
+
+std::uint64_t PlainStorage::instance() const {
+    std::uint64_t instance = Storage::instance();
+    if (is_stacked_)
+        for (const auto& placed : members_) instance ^= placed->member.instance_change();
+    return instance == 0 ? 1 : instance;
 }
 
 Outcome<> PlainStorage::start() {

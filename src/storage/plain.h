@@ -30,6 +30,8 @@ class PlainStorage final : public Storage, private Member::Owner {
     [[nodiscard]] StorageStatus status() const override;
     [[nodiscard]] std::string obstacle() const override;
     [[nodiscard]] block::Geometry geometry() const override;
+    /// Another one, too, when a storage that is one of its nodes has lost changes.
+    [[nodiscard]] std::uint64_t instance() const override;
 
   private:
     /// A member, and its place once it has one.
@@ -40,6 +42,7 @@ class PlainStorage final : public Storage, private Member::Owner {
     void member_changed(Member& member) override;
     void member_ready(Member& member) override;
     void member_lost(Member& member) override;
+    void member_lost_changes(Member&) override { lose_changes(); }
 
     async::Task<void> form();
     Outcome<> place(Placed& placed);
@@ -50,7 +53,8 @@ class PlainStorage final : public Storage, private Member::Owner {
     [[nodiscard]] std::vector<NodeStatus> stopped_nodes() const;
     async::Task<void> report_lost(node::Node& node);
 
-    std::string refusal_;  // why it will never form as it is
+    bool is_stacked_ = false;  // some of its nodes are storages
+    std::string refusal_;      // why it will never form as it is
     std::vector<std::unique_ptr<Placed>> members_;
     Placed* adding_ = nullptr;  // being opened, to be one of them
     algorithm::InstanceHandle algorithm_;

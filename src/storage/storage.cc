@@ -100,6 +100,8 @@ async::Task<void> Storage::drained() {
     while (in_flight_ > 0) co_await idle_.wait();
 }
 
+void Storage::lose_changes() { instance_ = draw(around_.world.random); }
+
 async::Task<bool> Storage::drained_until(io::TimePoint deadline) {
     while (in_flight_ > 0)
         if (!co_await io::wait_until(around_.world.clock, idle_, deadline)) break;

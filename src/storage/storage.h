@@ -144,7 +144,8 @@ class Storage : public block::Device {
     [[nodiscard]] virtual std::string obstacle() const = 0;
 
     async::Task<Result<>> execute(block::Request& request) final;
-    /// Drawn each time it is formed.
+    /// Drawn each time it is formed, and when a disk of its own has lost changes. (Far ones lose
+    /// nothing.)
     [[nodiscard]] std::uint64_t instance() const override { return instance_; }
     [[nodiscard]] std::uint64_t identity() const override;
 
@@ -156,6 +157,8 @@ class Storage : public block::Device {
 
     void become_formed();
     void become_unformed();
+    /// What was not flushed may be lost: it is another instance to all who use it.
+    void lose_changes();
     /// Waits until no request is under way. Suspends.
     async::Task<void> drained();
     /// The same until `deadline`; false if some are. Suspends.

@@ -117,9 +117,15 @@ Outcome run(const std::vector<std::byte>& stream, std::size_t piece, std::uint8_
             answer(handshake, mood);
             continue;
         }
+        // As much comes as is wanted, piece by piece.
         const auto rest = std::span(stream).subspan(outcome.consumed);
-        const auto taken = handshake.feed(rest.first(std::min(piece, rest.size())));
-        CHECK(taken <= std::min(piece, rest.size()));
+        std::size_t come = std::min(piece, rest.size());
+        std::size_t taken = handshake.feed(rest.first(come));
+        while (taken == 0 && come < rest.size()) {
+            come = std::min(come + piece, rest.size());
+            taken = handshake.feed(rest.first(come));
+        }
+        CHECK(taken <= come);
         CHECK(taken == 0 || handshake.state() != State::done || rest.size() >= taken);
         outcome.consumed += taken;
         if (taken == 0 && handshake.output().empty() && handshake.state() != State::asks) break;

@@ -5,12 +5,16 @@ client sends; a test reads `violations`, and may change what is answered.
 """
 
 import contextlib
+import errno
 import socket
 import struct
 import threading
+import time
 
 import protocol_peer as wire
-from protocol_peer import CHECKSUMS, SESSION, Frame, Hello, Request, Session, Stream, crc32c, demand
+from protocol_digest import xxh3_128
+from protocol_peer import (CHECKSUMS, DIGESTS, RESERVATIONS, SESSION, Frame, Hello, Request,
+                           Reservation, Session, Stream, crc32c, demand)
 
 FLAGS = 1 | 1 << 2 | 1 << 3 | 1 << 5 | 1 << 6 | 1 << 8  # flush, FUA, trim, zeroes, multi-conn
 CHANGES = (wire.WRITE, wire.TRIM, wire.WRITE_ZEROES)
@@ -25,7 +29,9 @@ class Connection(Stream):
         self.exporter = exporter
         self.options, self.requests = [], []
         self.session = None
-        self.checksums = self.has_hello = self.structured = False
+        self.checksums = self.has_hello = self.structured = self.has_ended = False
+        self.granted = 0
+        self.heard = time.monotonic()
         self.unanswered = self.unanswered_most = 0
         self.sending = threading.Lock()
         self.thread = threading.Thread(target=self.run, daemon=True)
@@ -39,6 +45,7 @@ class Connection(Stream):
             pass
         except wire.Violation as violation:
             self.exporter.violations.append(str(violation))
+        self.has_ended = True
         self.end()
 
     def end(self):
@@ -89,7 +96,10 @@ class Connection(Stream):
             exporter.close_older(self)
         answer = exporter.answer
         if not flags & CHECKSUMS:
-            answer = answer._replace(flags=0)
+            answer = answer._replace(flags=answer.flags & ~CHECKSUMS)
+        if not self.session:
+            answer = answer._replace(flags=answer.flags & ~RESERVATIONS)
+        self.granted = answer.flags
         self.has_hello, self.checksums = True, bool(answer.flags & CHECKSUMS)
         self.structured |= self.checksums
         self.option_reply(wire.OPT_DST_HELLO, wire.REP_DST_HELLO,
@@ -109,6 +119,7 @@ class Connection(Stream):
 
     def receive_request(self):
         header = self.receive(28)
+        self.heard = time.monotonic()
         magic, *fields = struct.unpack(">IHHQQI", header)
         request = Request(*fields)
         payload_crc = None
@@ -134,7 +145,31 @@ class Connection(Stream):
             self.unanswered_most = max(self.unanswered_most, self.unanswered)
         if not self.exporter.on_request(self, request):
             return
-        self.answer(request, self.exporter.execute(request, payload))
+        if request.command in (wire.DST_RESERVATION, wire.DST_CLAIM, wire.DST_RELEASE):
+            demand(self.granted & RESERVATIONS and self.structured, f"not granted: {request}")
+            self.send_chunks(request, self.exporter.rule(self, request))
+        elif request.command == wire.DST_DIGEST:
+            demand(self.granted & DIGESTS and self.structured, f"not granted: {request}")
+            demand(0 < request.length <= 1 << 20, f"the range of {request}")
+            read = request._replace(command=wire.READ)
+            self.send_chunks(request, [(wire.CHUNK_DIGEST,
+                                        xxh3_128(self.exporter.execute(read, b"")))])
+        elif request.command in CHANGES and not self.exporter.lets_change(self):
+            self.send_chunks(request, [(wire.CHUNK_ERROR, struct.pack(">IH", errno.EPERM, 0))])
+        else:
+            self.answer(request, self.exporter.execute(request, payload))
+
+    def send_chunks(self, request, chunks):
+        """Chunks that make one reply: (type, payload)."""
+        frames = b""
+        for number, (kind, payload) in enumerate(chunks, 1):
+            flags = wire.DONE if number == len(chunks) else 0
+            header = wire.chunk_header(kind, request.cookie, len(payload), flags)
+            frames += Frame(header, payload, self.checksums).bytes()
+        sent = self.exporter.spoil(self, request, frames)
+        with self.sending:
+            self.unanswered -= 1
+            self.send(sent)
 
     def answer(self, request, data=b""):
         if not self.structured:
@@ -158,7 +193,9 @@ class Exporter:
     def __init__(self, port, size, name="disk"):
         self.port, self.name = port, name
         self.disk, self.durable = bytearray(size), bytes(size)
-        self.answer = Hello(version=1, flags=CHECKSUMS, instance=1, identity=77, requests_max=64)
+        self.answer = Hello(version=1, flags=CHECKSUMS | RESERVATIONS | DIGESTS, instance=1,
+                            identity=77, requests_max=64)
+        self.number, self.holder, self.holder_heard = 0, None, 0  # holder: head, incarnation, ms
         self.answer_data = None  # sent instead of `answer`
         self.refusal = None      # (reply, text) instead of any answer
         self.connections, self.violations = [], []
@@ -202,6 +239,66 @@ class Exporter:
                     (theirs.incarnation, theirs.session) < (ours.incarnation, ours.session):
                 connection.end()
                 connection.thread.join()
+
+    # Reservations (1.6)
+
+    def sessions_of_holder(self):
+        return [each for each in self.connections if self.holder and each.session and
+                (each.session.head, each.session.incarnation) == self.holder[:2]]
+
+    def lets_change(self, connection):
+        return not self.holder or connection in self.sessions_of_holder()
+
+    def reservation(self):
+        if not self.holder:
+            return Reservation(self.number, 0, 0, 0, 0, 0)
+        sessions = self.sessions_of_holder()
+        gone = int((time.monotonic() -
+                    max([self.holder_heard, *(each.heard for each in sessions)])) * 1000)
+        is_open = gone < self.holder[2] and any(not each.has_ended for each in sessions)
+        return Reservation(self.number, *self.holder, 0 if is_open else gone,
+                           wire.HELD | (wire.OPEN if is_open else 0))
+
+    def refusal_of_claim(self, connection, request):
+        now, session = self.reservation(), connection.session
+        if request.offset != self.number:
+            return f"the number is {self.number}"
+        own = self.holder and self.holder[0] == session.head and \
+            self.holder[1] <= session.incarnation
+        if not self.holder or own or request.flags & wire.FLAG_FORCE:
+            return None
+        gone_for_good = not now.flags & wire.OPEN and now.gone >= self.holder[2]
+        return None if gone_for_good else f"head {self.holder[0]:016x} has it"
+
+    def rule(self, connection, request):
+        """The chunks that answer a command of reservations. Requests are executed one by one on
+        each connection here, so what a displaced one carried is done when its thread is."""
+        session, refusal, displaced = connection.session, None, []
+        if request.command == wire.DST_RELEASE:
+            demand(request.length == 0 and not request.flags, f"{request}")
+            if request.offset != self.number or connection not in self.sessions_of_holder():
+                refusal = "it is not yours"
+            else:
+                self.holder = None
+        elif request.command == wire.DST_CLAIM:
+            demand(request.length > 0 and not request.flags & ~wire.FLAG_FORCE, f"{request}")
+            refusal = self.refusal_of_claim(connection, request)
+            if not refusal:
+                if connection not in self.sessions_of_holder():
+                    displaced = self.sessions_of_holder()
+                    self.number += 1
+                self.holder = (session.head, session.incarnation, request.length)
+                self.holder_heard = time.monotonic()
+        else:
+            demand(request.offset == request.length == request.flags == 0, f"{request}")
+        for each in displaced:
+            each.end()
+            each.thread.join()
+        chunks = [(wire.CHUNK_RESERVATION, wire.reservation_payload(self.reservation()))]
+        if refusal:
+            text = refusal.encode()
+            chunks.append((wire.CHUNK_ERROR, struct.pack(">IH", errno.EPERM, len(text)) + text))
+        return chunks
 
     def crash(self):
         """What was not flushed is lost, and it comes back as another instance."""

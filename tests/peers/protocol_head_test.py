@@ -3,14 +3,16 @@
 document (protocol_exporter.py) and judges every frame that it gets.
 """
 
+import errno
 import struct
 import time
 
 import protocol_peer as wire
+from protocol_digest import xxh3_128
 from protocol_exporter import CHANGES, Exporter
 from protocol_peer import (CHECKSUMS, DST_PING, FLUSH, OPT_DST_HELLO, OPT_GO,
-                           OPT_SET_META_CONTEXT, READ, WRITE)
-from peer_lab import (MIB, Client, check, check_same, exercise, read_all, running_head_of,
+                           OPT_SET_META_CONTEXT, READ, WRITE, Session, checked)
+from peer_lab import (MIB, Client, check, check_fails, check_same, exercise, read_all, running_head_of,
                       head_of, wait_for_reason)
 from lab import main, test, wait_until
 
@@ -135,6 +137,25 @@ def after_a_lost_connection_the_same_instance_gets_only_what_was_not_answered(la
         check([(change.offset, change.length) for change in changes] == [(MIB, 4096)],
               f"made again: {changes}")
     check_same(exporter.disk[:MIB + 4096], data + data[:4096], "the exporter's disk")
+    check_no_violation(exporter)
+
+
+@test
+def a_change_is_refused_as_not_permitted_while_another_head_has_reserved_the_disk(lab):
+    exporter = exporter_of(lab)
+    head = running_head_of(lab, node_of(exporter))
+    data = lab.random.randbytes(4096)
+    with Client(head.uri("vol")) as client, \
+            checked(exporter.port, exporter.name, Session(0x2222, 1, 1, 1)) as other:
+        client.write(0, data)
+        now, code, text = other.claim(0)
+        check(code == 0 and now.number == 1, f"the claim: {now}, {text}")
+        check_fails(errno.EPERM, "a write", client.write, 0, bytes(4096))
+        check_same(client.read(0, 4096), data, "a read")
+        client.flush()
+        check(other.release(1)[1] == 0, "the release")
+        client.write(0, bytes(4096))
+        check(other.digest(0, 4096) == xxh3_128(bytes(4096)), "the digest")
     check_no_violation(exporter)
 
 

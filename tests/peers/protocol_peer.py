@@ -14,8 +14,8 @@ REQUEST_MAGIC, SIMPLE_REPLY_MAGIC, CHUNK_MAGIC = 0x25609513, 0x67446698, 0x668e3
 OPT_EXPORT_NAME, OPT_ABORT, OPT_LIST, OPT_INFO, OPT_GO = 1, 2, 3, 6, 7
 OPT_STRUCTURED_REPLY, OPT_SET_META_CONTEXT = 8, 10
 REP_ACK, REP_SERVER, REP_INFO, REP_META_CONTEXT = 1, 2, 3, 4
-REP_ERR_UNSUP, REP_ERR_POLICY, REP_ERR_INVALID, REP_ERR_UNKNOWN, REP_ERR_SHUTDOWN = (
-    (1 << 31) + number for number in (1, 2, 3, 6, 7))
+REP_ERR_UNSUP, REP_ERR_POLICY, REP_ERR_INVALID, REP_ERR_UNKNOWN, REP_ERR_SHUTDOWN, \
+    REP_ERR_TOO_BIG = ((1 << 31) + number for number in (1, 2, 3, 6, 7, 9))
 INFO_EXPORT, INFO_BLOCK_SIZE = 0, 3
 READ, WRITE, DISC, FLUSH, TRIM, CACHE, WRITE_ZEROES, BLOCK_STATUS = range(8)
 FLAG_FUA, FLAG_NO_HOLE, FLAG_DF = 1, 2, 4
@@ -23,10 +23,14 @@ CHUNK_NONE, CHUNK_DATA, CHUNK_HOLE, CHUNK_BLOCK_STATUS = 0, 1, 2, 5
 CHUNK_ERROR, CHUNK_ERROR_OFFSET = (1 << 15) + 1, (1 << 15) + 2
 DONE = 1
 
-# 1.2, 1.5
+# 1.2, 1.5 to 1.7
 OPT_DST_HELLO = REP_DST_HELLO = 0x64737401
-DST_PING = 0x6401
-CHECKSUMS, SESSION = 1, 2
+DST_PING, DST_RESERVATION, DST_CLAIM, DST_RELEASE, DST_DIGEST = range(0x6401, 0x6406)
+CHECKSUMS, SESSION = 1, 2                      # of HELLO
+RESERVATIONS, DIGESTS = 2, 4                   # of its answer, beside CHECKSUMS
+FLAG_FORCE = 1 << 15
+CHUNK_RESERVATION, CHUNK_DIGEST = 0x6401, 0x6402
+HELD, OPEN = 1, 2
 
 TIMEOUT_S = 10.0
 
@@ -35,6 +39,7 @@ Hello = collections.namedtuple("Hello", "version flags instance identity request
 Export = collections.namedtuple("Export", "size flags block_min block_preferred payload_max")
 Request = collections.namedtuple("Request", "flags command cookie offset length")
 Chunk = collections.namedtuple("Chunk", "flags type cookie payload")
+Reservation = collections.namedtuple("Reservation", "number head incarnation takeover gone flags")
 
 
 class Violation(AssertionError):
@@ -110,6 +115,23 @@ def hello_data(export, version=1, flags=CHECKSUMS, session=None, name_length=Non
     owner = session or Session(0, 0, 0, 0)
     return struct.pack(">HHQQQQI", version, flags, owner.head, owner.incarnation, owner.session,
                        owner.node, len(name) if name_length is None else name_length) + name
+
+
+def reservation_payload(reservation):
+    """1.6"""
+    return struct.pack(">QQQIII", *reservation)
+
+
+def parse_reservation(payload):
+    demand(len(payload) == 36, f"a reservation of {len(payload)} bytes")
+    told = Reservation(*struct.unpack(">QQQIII", payload))
+    demand(not told.flags & ~(HELD | OPEN), f"flags of {told}")
+    if told.flags & HELD:
+        demand(told.takeover > 0, f"the takeover of {told}")
+        demand(not (told.flags & OPEN and told.gone), f"open and gone: {told}")
+    else:
+        demand(told[1:] == (0, 0, 0, 0, 0), f"nobody holds {told}")
+    return told
 
 
 class Stream:
@@ -317,6 +339,38 @@ class Peer(Stream):
 
     def read(self, offset, length):
         return self.data(self.request(READ, offset, length), offset, length)
+
+    def ruling(self, cookie):
+        """What became of a command of reservations: what holds now, error number or 0, text."""
+        told, *behind = self.reply(cookie)
+        if told.type == CHUNK_ERROR:
+            return None, struct.unpack(">I", told.payload[:4])[0], told.payload[6:].decode()
+        demand(told.type == CHUNK_RESERVATION, f"a chunk of type {told.type:#x}")
+        now = parse_reservation(told.payload)
+        if not behind:
+            return now, 0, ""
+        [error] = behind
+        demand(error.type == CHUNK_ERROR, f"a chunk of type {error.type:#x}")
+        code, length = struct.unpack(">IH", error.payload[:6])
+        text = error.payload[6:6 + length].decode()
+        demand(code and text, f"an error without number or text: {error}")
+        return now, code, text
+
+    def reservation(self):
+        now, code, text = self.ruling(self.request(DST_RESERVATION))
+        demand(code == 0, f"a reservation can't be read: {code}, {text}")
+        return now
+
+    def claim(self, expected, takeover=10_000, flags=0):
+        return self.ruling(self.request(DST_CLAIM, expected, takeover, flags))
+
+    def release(self, number):
+        return self.ruling(self.request(DST_RELEASE, number))
+
+    def digest(self, offset, length):
+        [chunk] = self.reply(self.request(DST_DIGEST, offset, length))
+        demand(chunk.type == CHUNK_DIGEST and len(chunk.payload) == 16, f"the digest {chunk}")
+        return chunk.payload
 
 
 def checked(port, export, session=None, source=None):

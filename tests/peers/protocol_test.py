@@ -11,9 +11,10 @@ import struct
 import time
 
 import protocol_peer as wire
-from protocol_peer import (BLOCK_STATUS, CACHE, CHECKSUMS, CHUNK_NONE, DONE, DST_PING, FLUSH,
-                           OPT_DST_HELLO, OPT_EXPORT_NAME, OPT_INFO, READ, TRIM, WRITE,
-                           WRITE_ZEROES, Peer, Refused, checked, crc32c, hello_data)
+from protocol_digest import xxh3_128
+from protocol_peer import (BLOCK_STATUS, CACHE, CHECKSUMS, CHUNK_NONE, DIGESTS, DONE, DST_DIGEST,
+                           DST_PING, FLUSH, OPT_DST_HELLO, OPT_EXPORT_NAME, OPT_INFO, READ, TRIM,
+                           WRITE, WRITE_ZEROES, Peer, Refused, checked, crc32c, hello_data)
 from protocol_lab import SIZE, check_refused, exporter, slow_exporter
 from peer_lab import MIB, check, check_same, content
 from lab import main, test
@@ -44,7 +45,7 @@ def hello_is_answered_and_data_goes_both_ways_in_checksummed_frames(lab):
     daemon = exporter(lab)
     with Peer(daemon.port) as peer:
         answer = peer.hello("disk")
-        check(answer.version == 1 and answer.flags == CHECKSUMS, f"the answer {answer}")
+        check(answer.version == 1 and answer.flags == CHECKSUMS | DIGESTS, f"the answer {answer}")
         check(answer.instance != 0 and answer.requests_max >= 1, f"the answer {answer}")
         # Structured replies are implied: contexts may be selected at once.
         context = peer.select_allocation("disk")
@@ -89,7 +90,7 @@ def hello_without_checksums_leaves_the_framing_plain(lab):
     for structured in (False, True):
         with Peer(daemon.port) as peer:
             answer = peer.hello("disk", flags=0)
-            check(answer.flags == 0 and answer.instance != 0, f"the answer {answer}")
+            check(answer.flags == DIGESTS and answer.instance != 0, f"the answer {answer}")
             if structured:
                 peer.structured_replies()
             peer.go("disk")
@@ -132,6 +133,39 @@ def go_must_name_the_export_of_hello(lab):
 
 
 @test
+def who_only_asks_about_an_export_is_no_client_of_it_and_its_removal_does_not_concern_him(lab):
+    daemon = exporter(lab)
+    with Peer(daemon.port) as peer:
+        check(peer.go("disk", OPT_INFO).size == SIZE, "INFO")
+        peer.structured_replies()
+        peer.select_allocation("disk")
+        check(daemon.export("disk")["clients"] == 0, "who asks INFO counts as a client")
+        daemon.do("export", "remove", "disk")
+        peer.go("other")
+        check(daemon.export("other")["clients"] == 1, "who uses an export does not count")
+        peer.read(0, 4096)
+
+
+@test
+def options_up_to_the_limit_are_read_and_longer_ones_are_skipped(lab):
+    with Peer(exporter(lab).port) as peer:
+        for size in (1, 8 << 10, 16 << 10):
+            try:
+                peer.option(wire.OPT_LIST, bytes(size))
+                check(False, f"LIST with {size} bytes of data is answered")
+            except Refused as refused:
+                check(refused.reply == wire.REP_ERR_INVALID, f"LIST with {size} bytes: {refused}")
+        for size in ((16 << 10) + 1, 1 << 20):
+            try:
+                peer.option(wire.OPT_LIST, bytes(size))
+                check(False, f"LIST with {size} bytes of data is answered")
+            except Refused as refused:
+                check(refused.reply == wire.REP_ERR_TOO_BIG, f"LIST with {size} bytes: {refused}")
+        peer.go("disk")
+        check(peer.error_of(FLUSH) == 0, "flush")
+
+
+@test
 def a_refused_hello_may_be_tried_again_and_an_answered_one_not(lab):
     daemon = exporter(lab)
     good = hello_data("disk")
@@ -165,7 +199,8 @@ def a_hello_of_a_later_version_is_answered_with_version_1(lab):
         with Peer(daemon.port) as peer:
             peer.send_option(OPT_DST_HELLO, hello_data("disk", version=version) + behind)
             answer = peer.hello_answer()  # which checks that it is 24 bytes
-            check(answer.version == 1 and answer.flags == CHECKSUMS, f"the answer {answer}")
+            check(answer.version == 1 and answer.flags == CHECKSUMS | DIGESTS,
+                  f"the answer {answer}")
             peer.go("disk")
             peer.read(0, 4096)
 
@@ -174,7 +209,7 @@ def a_hello_of_a_later_version_is_answered_with_version_1(lab):
 def unknown_flags_of_hello_are_ignored_and_not_granted(lab):
     with Peer(exporter(lab).port) as peer:
         answer = peer.hello("disk", flags=0xfffc | CHECKSUMS)
-        check(answer.flags == CHECKSUMS, f"granted {answer.flags:#x}")
+        check(answer.flags == CHECKSUMS | DIGESTS, f"granted {answer.flags:#x}")
         peer.go("disk")
         peer.read(0, 4096)
 
@@ -277,6 +312,46 @@ def as_many_requests_as_the_server_says_and_more_are_all_answered(lab):
             for cookie, number in reads.items():
                 check_same(peer.data(cookie, number * 4096, 4096),
                            struct.pack(">Q", number) * 512, f"read {number} of {total}")
+
+
+# Digests -----------------------------------------------------------------------------------------
+
+@test
+def a_digest_is_that_of_what_is_read(lab):
+    check(xxh3_128(bytes(512)).hex() == "3258ca92e0a00944b2987a9d949e807c",
+          "the example of the document")
+    daemon = exporter(lab)
+    for export in ("disk", "other"):
+        with checked(daemon.port, export) as peer:
+            peer.write(MIB, lab.random.randbytes(300 << 10))
+            for offset, length in ((MIB, 512), (MIB, 4096), (MIB // 2, MIB), (0, MIB),
+                                   (MIB + 512, 1023 * 512), (SIZE - 512, 512)):
+                check(peer.digest(offset, length) == xxh3_128(peer.read(offset, length)),
+                      f"{export}: the digest of {length} bytes at {offset}")
+
+
+@test
+def digests_obey_the_rules_of_ranges_and_need_hello_and_chunks(lab):
+    daemon = exporter(lab)
+    with checked(daemon.port, "disk") as peer:
+        for what, offset, length in (("more than 1 MiB", 0, MIB + 512), ("nothing", 0, 0),
+                                     ("half a sector", 0, 256), ("an odd offset", 1, 512),
+                                     ("beyond the end", SIZE, 512)):
+            check(peer.error_of(DST_DIGEST, offset, length) == errno.EINVAL, what)
+        peer.digest(0, 4096)
+    with Peer(daemon.port) as peer:
+        peer.structured_replies()
+        peer.go("disk")
+        check(peer.error_of(DST_DIGEST, 0, 512) == errno.EINVAL, "without HELLO")
+    with Peer(daemon.port) as peer:
+        peer.hello("disk", flags=0)
+        peer.go("disk")
+        check(peer.error_of(DST_DIGEST, 0, 512) == errno.EINVAL, "without structured replies")
+    with Peer(daemon.port) as peer:
+        peer.hello("disk", flags=0)
+        peer.structured_replies()
+        peer.go("disk")
+        check(peer.digest(0, 512) == xxh3_128(bytes(512)), "in plain frames")
 
 
 # Instance and identity ---------------------------------------------------------------------------

@@ -146,6 +146,36 @@ def a_storage_grows_under_load(lab: Lab):
 
 
 @test
+def what_can_not_be_noted_is_not_done(lab: Lab):
+    daemon = lab.daemon("head")
+    one, two = lab.file("one", "4M"), lab.file("two", "4M")
+    daemon.do(*create("vol", f"L: {one}"))
+    daemon.do(*create("idle", f"L: {two}"))
+    daemon.do("storage", "stop", "idle")
+    before = lasting(daemon.status())
+    # A folder where the new state file would be written.
+    in_the_way = os.path.join(daemon.config["state_dir"], "runtime.toml.new")
+    os.mkdir(in_the_way)
+    for command in (["node", "add", "vol", f"L: {lab.file('three', '4M')}"],
+                    ["storage", "start", "idle"],
+                    create("new", f"L: {lab.file('four', '4M')}"),
+                    ["export", "add", "new", "--device", lab.file("five", "4M")]):
+        outcome = daemon.dst(*command)
+        check(outcome.code == 1 and "runtime.toml" in outcome.stderr, f"{command}: {outcome}")
+        check(lasting(daemon.status()) == before, f"{command} is refused, but done")
+    os.rmdir(in_the_way)
+    daemon.kill()
+    daemon.start()
+    check(lasting(settled(daemon)) == before, "after a restart it is not as it was")
+    # What is noted and then can't be done is taken back.
+    outcome = daemon.dst("node", "add", "vol", f"L: {lab.path('nowhere')}")
+    check(outcome.code == 1 and "nowhere" in outcome.stderr, f"{outcome}")
+    daemon.kill()
+    daemon.start()
+    check(lasting(settled(daemon)) == before, "a node that could not be added was noted")
+
+
+@test
 def a_storage_is_stopped_started_and_removed_and_its_data_stay(lab: Lab):
     disk = lab.file("disk", "4M")
     daemon = lab.daemon("daemon")

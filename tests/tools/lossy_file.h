@@ -92,6 +92,8 @@ class LossyFile final : public io::File {
         co_return co_await write_back(0, ~std::uint64_t{0});
     }
 
+    void accept_losses() override { below_->accept_losses(); }
+
     async::Task<Result<>> discard(ByteOffset at, ByteCount count) override {
         return zero(at, count, true);
     }

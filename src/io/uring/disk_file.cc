@@ -103,16 +103,22 @@ async::Task<Result<>> DiskFile::write(ByteOffset at, std::span<const std::byte> 
 
 async::Task<Result<>> DiskFile::sync() {
     const InUse in_use(*this);
-    while (!has_lost_writes_) {
+    if (losses_ != losses_accepted_)
+        co_return fail(ErrorCode::io_error, "flushing a file that has lost writes before");
+    const std::uint64_t losses_before = losses_;
+    while (true) {
         const int result = co_await reactor_.submit(
             [&](io_uring_sqe& entry) { io_uring_prep_fsync(&entry, fd(), IORING_FSYNC_DATASYNC); });
+        if (is_passing(result)) continue;
+        if (result < 0) {
+            ++losses_;
+            co_return std::unexpected(file_error(-result, "flushing a file"));
+        }
         // Another one that ran beside this one may have been told of the loss in its place.
-        if (result == 0 && !has_lost_writes_) co_return Result<>{};
-        if (result == 0 || is_passing(result)) continue;
-        has_lost_writes_ = true;
-        co_return std::unexpected(file_error(-result, "flushing a file"));
+        if (losses_ != losses_before)
+            co_return fail(ErrorCode::io_error, "flushing a file that has lost writes meanwhile");
+        co_return Result<>{};
     }
-    co_return fail(ErrorCode::io_error, "flushing a file that has lost writes before");
 }
 
 /// After a failed write-back the kernel has dropped the dirty pages, and tells it only once.
@@ -120,7 +126,7 @@ async::Task<Result<>> DiskFile::sync() {
 void DiskFile::note_lost_writes(int error) {
     const ErrorCode code = file_error(error, "").code;
     if (code == ErrorCode::io_error || (!medium_.info.is_direct && code == ErrorCode::no_space))
-        has_lost_writes_ = true;
+        ++losses_;
 }
 
 async::Task<Result<>> DiskFile::discard(ByteOffset at, ByteCount count) {

@@ -20,6 +20,7 @@ class DiskFile final : public File {
     async::Task<Result<>> write(ByteOffset at, std::span<const std::byte> from,
                                 bool durable) override;
     async::Task<Result<>> sync() override;
+    void accept_losses() override { losses_accepted_ = losses_; }
     async::Task<Result<>> discard(ByteOffset at, ByteCount count) override;
     async::Task<Result<>> zero(ByteOffset at, ByteCount count, bool may_unmap) override;
     async::Task<Result<FileExtent>> extent(ByteOffset at, ByteCount count) override;
@@ -39,7 +40,8 @@ class DiskFile final : public File {
     Medium medium_;
     const FileOptions options_;
     std::size_t calls_ = 0;
-    bool has_lost_writes_ = false;
+    std::uint64_t losses_ = 0;  // how often the kernel has dropped what it could not write
+    std::uint64_t losses_accepted_ = 0;
 };
 
 }  // namespace dst::io::uring
