@@ -10,6 +10,7 @@
 
 #include "base/check.h"
 #include "nbd/codec.h"
+#include "nbd/reservation.h"
 
 namespace {
 
@@ -41,8 +42,11 @@ void fuzz_header(FuzzedDataProvider& input) {
     encode_frame(std::span(again), frame->header, checksums, frame->payload_crc);
     CHECK(again == wire);
     if constexpr (std::same_as<Header, ChunkHeader>) {
-        if (check_chunk(frame->header))
-            CHECK(frame->header.length <= kPayloadBytesMax + kOffsetBytes);
+        const ChunkHeader& header = frame->header;
+        if (!check_chunk(header)) return;
+        CHECK(header.length <= kPayloadBytesMax + kOffsetBytes);
+        if (header.type == ChunkType::dst_reservation) CHECK(header.length == kReservationBytes);
+        if (header.type == ChunkType::dst_digest) CHECK(header.length == kDigestBytes);
     }
 }
 
@@ -63,6 +67,16 @@ void fuzz_payload(FuzzedDataProvider& input) {
         encode_block_status(again, status->context(), descriptors);
         CHECK(again == payload);
     }
+    if (const auto reservation = decode_reservation(payload)) {
+        CHECK(reservation->holder || (!reservation->is_open && reservation->gone.count() == 0));
+        CHECK(!reservation->is_open || reservation->gone.count() == 0);
+        again.resize(kReservationBytes);
+        encode_reservation(std::span(again).first<kReservationBytes>(), *reservation);
+        CHECK(decode_reservation(again) == *reservation);
+        // Said in one way only, but for what is not believed of nobody.
+        if (reservation->holder)
+            CHECK(std::equal(again.begin(), again.begin() + 28, payload.begin()));
+    }
     for (const auto each : {type, ChunkType::error, ChunkType::error_offset}) {
         const auto error = decode_error(each, payload);
         if (!error || error->message.size() > kStringBytesMax) continue;
@@ -82,9 +96,13 @@ void fuzz_validate(FuzzedDataProvider& input) {
     limits.payload_bytes_max = input.ConsumeIntegral<std::uint32_t>();
     limits.base_allocation = input.ConsumeBool();
     limits.hello = input.ConsumeBool();
+    limits.reservations = input.ConsumeBool();
+    limits.digests = input.ConsumeBool();
     RequestHeader header;
     header.flags = input.ConsumeIntegral<std::uint16_t>();
-    header.type = Command{input.ConsumeIntegral<std::uint16_t>()};
+    header.type =
+        Command{input.ConsumeBool() ? input.ConsumeIntegral<std::uint16_t>()
+                                    : input.ConsumeIntegralInRange<std::uint16_t>(0x6400, 0x6406)};
     header.offset = input.ConsumeIntegral<std::uint64_t>();
     header.length = input.ConsumeIntegral<std::uint32_t>();
 
@@ -94,10 +112,21 @@ void fuzz_validate(FuzzedDataProvider& input) {
     if (verdict.action != Verdict::Action::execute) return;
     const auto& request = verdict.request;
     CHECK(request.command == header.type);
+    CHECK(!request.fua || (limits.flags & kFlagSendFua) != 0);
+    const bool changes_holder =
+        request.command == Command::dst_claim || request.command == Command::dst_release;
+    if (changes_holder || request.command == Command::dst_reservation) {
+        CHECK(limits.reservations && verdict.payload_bytes == 0);
+        CHECK(!changes_holder || (limits.flags & kFlagReadOnly) == 0);
+        CHECK((request.command == Command::dst_claim) == (request.length.value() != 0));
+        return;
+    }
+    if (request.command == Command::dst_digest)
+        CHECK(limits.digests && request.length.value() <= kDigestRangeBytesMax);
+    CHECK(!request.force);
     CHECK(request.offset.value() % limits.block_bytes == 0);
     CHECK(request.length.value() % limits.block_bytes == 0);
     CHECK(lies_within(request.offset.value(), request.length.value(), 0, limits.size.value()));
-    CHECK(!request.fua || (limits.flags & kFlagSendFua) != 0);
     CHECK((request.command != Command::write) == (verdict.payload_bytes == 0));
 }
 

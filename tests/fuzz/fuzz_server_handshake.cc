@@ -83,7 +83,11 @@ void answer(ServerHandshake& handshake, std::uint8_t mood) {
     if (const auto* hello = std::get_if<Hello>(&question)) {
         CHECK(is_good_name(hello->export_name));
         return handshake.answer(
-            HelloAnswer{.checksums = hello->wants_checksums && (mood & 4) != 0, .requests_max = 1});
+            HelloAnswer{.checksums = hello->wants_checksums && (mood & 4) != 0,
+                        .instance = 1,
+                        .requests_max = 1,
+                        .reservations = hello->session.has_value() && (mood & 8) != 0,
+                        .digests = (mood & 16) != 0});
     }
     if (const auto* select = std::get_if<SelectExport>(&question)) {
         CHECK(is_good_name(select->name));
@@ -136,6 +140,7 @@ Outcome run(const std::vector<std::byte>& stream, std::size_t piece, std::uint8_
     if (outcome.state == State::done) {
         CHECK(!result.checksums || (result.structured_replies && result.hello));
         CHECK(!result.base_allocation || result.structured_replies);
+        CHECK(!result.reservations || (result.hello && result.hello->session));
         CHECK(!result.hello || result.hello->export_name == result.export_name);
     }
     return outcome;
