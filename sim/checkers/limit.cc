@@ -3,7 +3,9 @@
 
 #include <algorithm>
 #include <map>
+#include <optional>
 
+#include "block/buffer.h"
 #include "sim/checkers/checker.h"
 #include "sim/client.h"
 #include "sim/daemon.h"
@@ -13,6 +15,9 @@ namespace {
 
 /// What a server of ours promises (ARCHITECTURE.md), whatever it believes itself.
 constexpr std::size_t kRequestsPerConnectionMax = 256;
+
+/// What connections to peers hold while nobody asks anything: receive buffers, of a few sizes.
+constexpr ByteCount kIdleMost{3 * block::kSlabBytes};
 
 class LimitChecker final : public Checker {
   public:
@@ -24,8 +29,13 @@ class LimitChecker final : public Checker {
                 look_at_node(*customer);
         for (const Stage::Server& server : stage().servers()) {
             look_at_disks(server);
-            if (!server.spec->is_plain) ask_for_memory(server);
+            if (!server.spec->is_plain) ask_for_memory(server, {});
         }
+    }
+
+    void when_idle() override {
+        for (const Stage::Server& server : stage().servers())
+            if (!server.spec->is_plain) ask_for_memory(server, kIdleMost);
     }
 
   private:
@@ -72,18 +82,23 @@ class LimitChecker final : public Checker {
             });
     }
 
-    void ask_for_memory(const Stage::Server& server) {
+    void ask_for_memory(const Stage::Server& server, std::optional<ByteCount> less) {
         server.process->call([&](Program& program) {
-            dynamic_cast<DaemonProgram&>(program).command(
-                [&](control::Daemon& daemon) { return ask(daemon, *this, server.spec->name); });
+            dynamic_cast<DaemonProgram&>(program).command([&](control::Daemon& daemon) {
+                return ask(daemon, *this, server.spec->name, less);
+            });
         });
     }
-    static async::Task<void> ask(control::Daemon& daemon, LimitChecker& checker, std::string name) {
+    /// It may use what it was given, or less.
+    static async::Task<void> ask(control::Daemon& daemon, LimitChecker& checker, std::string name,
+                                 std::optional<ByteCount> less) {
         const Outcome<control::Status> status = co_await daemon.status();
-        if (status && status->memory.used > status->memory.limit)
-            checker.found("limit",
-                          fmt::format("{} uses {} bytes of memory, more than {}", name,
-                                      status->memory.used.value(), status->memory.limit.value()));
+        if (!status) co_return;
+        const ByteCount used = status->memory.used;
+        const ByteCount most = less.value_or(status->memory.limit);
+        if (used > most)
+            checker.found("limit", fmt::format("{} uses {} bytes of memory, more than {}", name,
+                                               used.value(), most.value()));
     }
 
     /// Connections to a server's host, since a life of the server began.

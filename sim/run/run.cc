@@ -25,6 +25,8 @@ constexpr io::Duration kQuietStorm = 1s;
 constexpr io::Duration kBurstPauseMax = 1s;
 constexpr unsigned kBurst = 8;  // requests between two pauses of a worker, about
 constexpr io::Duration kLookPause = 500ms;
+/// A replay window that nobody flushes has been flushed by its node.
+constexpr io::Duration kUntilIdle = 6s;
 
 class Run {
   public:
@@ -34,7 +36,7 @@ class Run {
     }
 
     Report run() {
-        const bool is_complete = storm() && calm() && stop() && cut_power();
+        const bool is_complete = storm() && calm() && idle() && stop() && cut_power();
         world().trace("run", "{}", is_complete ? "all have stopped" : "is given up");
         for (const auto& checker : checkers_) checker->at_end();
         return report();
@@ -111,14 +113,27 @@ class Run {
         return true;
     }
 
+    /// Daemons without clients.
+    bool idle() {
+        stage_.keeper().retire();
+        for (const auto& customer : stage_.customers())
+            if (customer->spec->kind != ClientKind::inside) stop(*customer->process);
+        world().run_for(kUntilIdle);
+        for (const auto& checker : checkers_) checker->when_idle();
+        world().run_for(kLookPause);
+        return true;
+    }
+
     bool stop() {
         stage_.keeper().retire();
-        for (Process* const process : stage_.in_order_of_stop()) {
-            process->stop();
-            const io::Duration most = 2 * Keeper::kStopMax;  // the keeper kills it before
-            static_cast<void>(world().run_until([&] { return !process->is_running(); }, most));
-        }
+        for (Process* const process : stage_.in_order_of_stop()) stop(*process);
         return true;
+    }
+    void stop(Process& process) {
+        process.stop();
+        // The keeper kills it before that.
+        static_cast<void>(
+            world().run_until([&] { return !process.is_running(); }, 2 * Keeper::kStopMax));
     }
 
     /// Who has stopped in order has left nothing in a cache.

@@ -73,12 +73,18 @@ void Script::take(Waiting& waiting) {
         tell(*told, 1);
         return;
     }
-    if (const auto* const struck = std::get_if<StrikeStep>(&step))
-        static_cast<void>(
-            stage_.faults().strike(struck->fault, stage_.resolve(struck->target), struck->length));
-    else
-        start(std::get<StartStep>(step));
+    if (const auto* const struck = std::get_if<StrikeStep>(&step)) {
+        strike(*struck);
+        return;
+    }
+    start(std::get<StartStep>(step));
     --left_;
+}
+
+/// Over when the fault is.
+void Script::strike(const StrikeStep& step) {
+    static_cast<void>(stage_.faults().strike(step.fault, stage_.resolve(step.target), step.length));
+    stage_.world().after(step.length.value_or(0s), [this] { --left_; });
 }
 
 void Script::start(const StartStep& step) {

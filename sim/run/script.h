@@ -29,6 +29,7 @@ class Script {
     };
     void look();
     void take(Waiting& waiting);
+    void strike(const StrikeStep& step);
     void start(const StartStep& step);
     void tell(const TellStep& step, unsigned tries);
     void told(const TellStep& step, unsigned tries, const Outcome<>& done);
