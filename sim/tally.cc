@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 namespace dst::sim {
 
 void Tally::add(const Report& report, std::uint64_t seed) {
@@ -10,6 +12,7 @@ void Tally::add(const Report& report, std::uint64_t seed) {
     if (!report.findings.empty()) ++failed_;
     requests_ += report.requests;
     virtual_seconds_ += report.virtual_seconds;
+    calm_most_ = std::max(calm_most_, report.calm_seconds);
     for (std::size_t at = 0; at < kFaultKinds; ++at) {
         faults_[at].times += report.faults[at];
         if (report.faults[at] > 0) ++faults_[at].runs;
@@ -24,10 +27,10 @@ std::string Tally::summary() const {
     const double seconds = wall_seconds();
     return fmt::format(
         "{}seeds {}..{}, {} runs: {} failed; {} requests; {:.1f} s, {:.0f} runs a minute, {:.3f} h "
-        "simulated, {:.4f} h a second\n",
+        "simulated, {:.4f} h a second; all answered {:.1f} s after the last fault\n",
         runs_ > 1 ? table() : std::string(), first_seed_, last_seed_, runs_, failed_, requests_,
         seconds, static_cast<double>(runs_) / seconds * 60, virtual_seconds_ / 3600,
-        virtual_seconds_ / 3600 / seconds);
+        virtual_seconds_ / 3600 / seconds, calm_most_);
 }
 
 std::string Tally::table() const {

@@ -33,6 +33,7 @@ class Tally {
     std::uint64_t last_seed_ = 0;
     std::uint64_t requests_ = 0;
     double virtual_seconds_ = 0;
+    double calm_most_ = 0;
     std::array<Count, kFaultKinds> faults_{};
 };
 

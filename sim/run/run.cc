@@ -100,8 +100,10 @@ class Run {
     /// Nothing is wrong any more: everything is answered, and what was written can be read.
     bool calm() {
         stage_.faults().calm();
+        const io::TimePoint begin = world().now();
         if (!world().run_until([&] { return are_over(); }, scenario_.calm))
             return hang(fmt::format("it has been calm for {}", control::to_string(scenario_.calm)));
+        calm_ = world().now() - begin;
         for (const auto& checker : checkers_) checker->when_calm();
         return read_back();
     }
@@ -190,6 +192,7 @@ class Run {
         Report report{.findings = std::move(findings_),
                       .virtual_seconds =
                           std::chrono::duration<double>(world().now() - EventQueue::kBegin).count(),
+                      .calm_seconds = std::chrono::duration<double>(calm_).count(),
                       .events = world().queue().count(),
                       .digest = world().digest()};
         for (const auto& checker : checkers_)
@@ -207,6 +210,7 @@ class Run {
     const Scenario& scenario_;
     std::vector<std::unique_ptr<Checker>> checkers_;  // commands of theirs run in the stage
     std::vector<check::Finding> findings_;
+    io::Duration calm_{};
     Stage stage_;
     Script script_;
 };
