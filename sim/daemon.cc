@@ -23,13 +23,16 @@ control::Config completed(control::Config config) {
     if (config.listen == unsaid.listen)
         config.listen = {{.host = "0.0.0.0", .port = control::kDefaultPort, .unix_path = {}}};
     if (config.memory == unsaid.memory) config.memory = kMemory;
-    for (control::ExportSpec& shown : config.exports)
-        if (shown.access == control::default_access())
-            shown.access = {*control::parse_access("0.0.0.0/0=rw")};
+    for (control::ExportSpec& shown : config.exports) open_to_all(shown);
     return config;
 }
 
 }  // namespace
+
+void open_to_all(control::ExportSpec& spec) {
+    if (spec.access == control::default_access())
+        spec.access = {*control::parse_access("0.0.0.0/0=rw")};
+}
 
 struct DaemonProgram::Running {
     std::string export_name;

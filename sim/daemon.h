@@ -27,6 +27,9 @@ struct InnerLoad {
 /// everybody read and write, and has 40 MiB of memory.
 [[nodiscard]] Process::Main daemon(control::Config config, std::vector<InnerLoad> loads = {});
 
+/// Lets everybody in, unless somebody else was named.
+void open_to_all(control::ExportSpec& spec);
+
 class DaemonProgram final : public Program {
   public:
     DaemonProgram(io::World world, control::Config config, const std::vector<InnerLoad>& loads);

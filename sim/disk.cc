@@ -108,6 +108,7 @@ io::Duration Disk::time_for(const DiskRequest& request) {
 }
 
 void Disk::start(DiskRequest& request) {
+    ++in_flight_;
     request.process().life().disk_requests.push_back(request);
     if (request.kind_ == Kind::sync) request.epoch_ = medium_->begin_sync();
     if (faults_.hangs)
@@ -189,6 +190,7 @@ void Disk::write_some(DiskRequest& request) {
 void DiskRequest::begin() { disk_.start(*this); }
 
 void DiskRequest::happen() {
+    --disk_.in_flight_;
     result_ = disk_.perform(*this);
     disk_.world_.trace_sink().mix(static_cast<std::uint64_t>(kind_) << 60 ^ range_.first.value());
     disk_.world_.trace(process().name(), "{} {} {}+{}: {}", disk_.path_, name_of(kind_),
@@ -199,6 +201,7 @@ void DiskRequest::happen() {
 }
 
 void DiskRequest::interrupt(bool with_power) {
+    --disk_.in_flight_;
     cancel();
     static_cast<ListHook<ParkedTag>&>(*this).unlink();
     const std::uint64_t fate = disk_.world_.random().below(3);

@@ -83,6 +83,8 @@ class Disk {
     [[nodiscard]] Host& host() const { return host_; }
     [[nodiscard]] Medium& medium() const { return *medium_; }
     [[nodiscard]] bool is_open() const { return users_ > 0; }
+    /// Requests that are not answered yet.
+    [[nodiscard]] std::size_t in_flight() const { return in_flight_; }
 
     [[nodiscard]] const DiskFaults& faults() const { return faults_; }
     void set_faults(DiskFaults faults);
@@ -133,6 +135,7 @@ class Disk {
     DiskFaults faults_;
     std::set<std::uint64_t> unreadable_;
     std::size_t users_ = 0;
+    std::size_t in_flight_ = 0;
     bool has_writer_ = false;
     std::optional<Medium::Epoch> lost_until_;  // a flush failed: the cache gave up so much
     std::function<void(Loss)> watcher_;

@@ -7,9 +7,11 @@
 //                   forms a storage, or of a client that is a node, counts as a power cut for what
 //                   it acknowledged and did not flush.
 //   power cut       any host. Its disks keep what was synced, and any part of the rest.
-//   partition, one-way partition, reset, stall, slow link, lossy link   any two hosts, unless a
-//                   plain NBD server of ours is at one end: nobody fences its old connections, so
-//                   only what does not break them (design §5, `unprotected`).
+//   partition, one-way partition, reset, stall, slow link, lossy link   any two hosts.
+//   none that breaks a connection between a node and a plain NBD server, unless that server ends:
+//                   nobody fences its old connections (design §5, `unprotected`), and what stands
+//                   in them is written at any time. So no partition, reset or stall there, no end
+//                   of the node's process, no flush errors, no long pause.
 //   flipped bits    only where both ends use checksums: TCP's own would not notice. Bits are
 //                   flipped behind the handshake, which has no checksum.
 //   slow disk, hanging disk, stuck requests   any disk; a hanging one answers again later.

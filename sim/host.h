@@ -49,6 +49,8 @@ class Host {
     /// Nothing runs yet: processes are started one by one.
     void restore_power();
     [[nodiscard]] bool has_power() const { return has_power_; }
+    /// How many connections were made to it, ever.
+    [[nodiscard]] std::uint64_t connections_taken() const { return connections_taken_; }
     void step_wall_clock(io::Duration by) { wall_skew_ += by; }
     [[nodiscard]] io::WallTime wall_now() const;
 
@@ -57,6 +59,7 @@ class Host {
     [[nodiscard]] bool is_own(const io::Endpoint& endpoint) const;
     /// The host that is meant, as seen from here; null if there is none.
     [[nodiscard]] Host* resolve(const io::Endpoint& endpoint);
+    void count_connection() { ++connections_taken_; }
     /// Null if it is in use.
     Port* open_port(const io::Endpoint& endpoint);
     void close_port(Port& port);
@@ -73,6 +76,7 @@ class Host {
     const std::size_t index_;
     io::Address address_;
     bool has_power_ = true;
+    std::uint64_t connections_taken_ = 0;
     io::Duration wall_skew_{};
     std::uint16_t next_free_port_ = 40000;
     std::map<std::string, std::string> small_files_;

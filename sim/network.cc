@@ -75,6 +75,7 @@ io::TimePoint Network::arrival(const Host& from, const Host& to, std::size_t byt
 }
 
 Connection& Network::connect(Host& client, Host& server) {
+    server.count_connection();
     connections_.push_back(
         std::make_unique<Connection>(*this, ++connections_made_, client, server));
     return *connections_.back();

@@ -3,12 +3,11 @@
 //
 // How to use it:
 //
-//     sim::World world({.seed = 7, .trace = [](std::string_view line) { fmt::print("{}\n", line);
-//     }}); sim::Host& far = world.add_host("far");                    // 10.0.0.1 sim::Host& near =
-//     world.add_host("near");                  // 10.0.0.2 far.add_disk("/disk", {.size =
-//     SectorCount(8192)});        // stays, whatever happens sim::Process& exporter =
-//     far.add_process("exporter", sim::daemon({
-//         .exports = {{.name = "disk0", .device = control::PathDevice{"/disk"}}}}));
+//     sim::World world({.seed = 7, .trace = print});
+//     sim::Host& far = world.add_host("far");                    // 10.0.0.1
+//     sim::Host& near = world.add_host("near");                  // 10.0.0.2
+//     far.add_disk("/disk", {.size = SectorCount(8192)});        // stays, whatever happens
+//     sim::Process& exporter = far.add_process("exporter", sim::daemon(config));
 //     sim::Process& head = near.add_process("head", [](io::World seam) {
 //         return std::make_unique<MyProgram>(seam); });          // any sim::Program
 //     exporter.start();  head.start();
@@ -21,8 +20,9 @@
 //     exporter.stop();   world.run_for(15s);                     // an orderly end; leaks abort
 //     world.digest();                                            // equal for equal runs
 //
-// Faults with permissions, counts and an end to all of them: sim/faults.h. Programs made of the
-// product's own classes: sim/cluster.h. Code of a process must not call what moves the world
+// Mostly nobody has to: a scenario (scenario/scenario.h) says all of it, and run/run.h runs it.
+// Faults with permissions, counts and an end to all of them: faults.h. Programs made of the
+// product's own classes: daemon.h, client.h. Code of a process must not call what moves the world
 // (start, kill, cut, ...): it asks for it with `after`. Whatever happens to a process happens
 // between two of its coroutines; its destructors run when it is killed, but nothing that it does
 // then is seen. Nothing in here may look at an address, at the time of day or at the order of an

@@ -124,9 +124,9 @@ void History::saw_zeroes(Number status, SectorRange range) {
               {.number = static_cast<std::uint32_t>(status), .kind = Sight::Kind::zero});
 }
 
-void History::crash(std::string why, bool ends_requests, io::TimePoint now) {
+void History::crash(std::string why, bool is_final, io::TimePoint now) {
     events_.push_back(
-        {ends_requests ? Event::Kind::crash : Event::Kind::forgot, ++order_, now, std::move(why)});
+        {is_final ? Event::Kind::crash : Event::Kind::forgot, ++order_, now, std::move(why)});
 }
 
 void History::lose_everything(std::string why, io::TimePoint now) {

@@ -47,8 +47,8 @@ class History {
   public:
     using Number = std::uint64_t;
 
-    /// `id` tells its stamps from those of other volumes. `is_fenced`: a request of before a crash
-    /// that ends requests can't take effect once one of after it was answered.
+    /// `id` tells its stamps from those of other volumes. `is_fenced`: a request of before a final
+    /// crash can't take effect once one of after it was answered.
     History(std::string name, std::uint16_t id, bool is_fenced);
 
     [[nodiscard]] const std::string& name() const { return name_; }
@@ -68,8 +68,9 @@ class History {
 
     // What happens to the volume.
 
-    /// What is not durable may be lost now; `ends_requests`: so are those that are under way.
-    void crash(std::string why, bool ends_requests, io::TimePoint now);
+    /// What is not durable may be lost now. `is_final`: it is over with all that was volatile, and
+    /// with the requests that are under way.
+    void crash(std::string why, bool is_final, io::TimePoint now);
     /// The same, and what is durable, too.
     void lose_everything(std::string why, io::TimePoint now);
     /// What was acknowledged so far survives any crash from now on: an orderly stop.

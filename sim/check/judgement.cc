@@ -19,7 +19,7 @@ void Judgement::find_crashes() {
     using Kind = History::Event::Kind;
     for (const auto& event : history_.events_) {
         if (event.kind == Kind::settled) continue;
-        crashes_.push_back(event.order);
+        crashes_.push_back({.order = event.order, .is_final = event.kind != Kind::forgot});
         if (event.kind == Kind::loss)
             losses_.push_back({.kind = Change::Kind::undefined,
                                .is_acknowledged = true,
@@ -29,7 +29,7 @@ void Judgement::find_crashes() {
     }
     settled_after_.assign(crashes_.size(), kNever);
     if (!history_.is_fenced_) return;
-    Order settled = kNever;  // after the next crash that ends requests
+    Order settled = kNever;  // after the next final crash
     auto at = settled_after_.rbegin();
     for (auto event = history_.events_.rbegin(); event != history_.events_.rend(); ++event) {
         if (event->kind == Kind::settled) continue;
@@ -64,8 +64,8 @@ void Judgement::find_flushes() {
 
 /// The crash that it was under way in; the end of the crashes if there is none.
 Judgement::CrashAt Judgement::crash_within(const Operation& operation) const {
-    const auto first = std::ranges::upper_bound(crashes_, operation.begin);
-    return first != crashes_.end() && *first < operation.end ? first : crashes_.end();
+    const auto first = std::ranges::upper_bound(crashes_, operation.begin, {}, &Crash::order);
+    return first != crashes_.end() && first->order < operation.end ? first : crashes_.end();
 }
 
 Change Judgement::change_of(const Operation& operation, History::Number number) const {
@@ -79,7 +79,7 @@ Change Judgement::change_of(const Operation& operation, History::Number number) 
     if (crash != crashes_.end() || operation.fate == Fate::open || operation.fate == Fate::lost) {
         // An answer of before the crash, even if it arrives afterwards, says nothing for what is
         // after it.
-        const auto next = std::ranges::upper_bound(crashes_, operation.begin);
+        const auto next = std::ranges::upper_bound(crashes_, operation.begin, {}, &Crash::order);
         change.end = next == crashes_.end()
                          ? kNever
                          : settled_after_[static_cast<std::size_t>(next - crashes_.begin())];
@@ -94,8 +94,8 @@ Change Judgement::change_of(const Operation& operation, History::Number number) 
     const auto flush = std::ranges::upper_bound(flushes_, operation.end, {}, &Flush::from);
     if (flush == flushes_.end()) return change;
     // What a crash took a later flush does not bring back.
-    const auto next_crash = std::ranges::upper_bound(crashes_, operation.end);
-    if (next_crash == crashes_.end() || flush->at < *next_crash)
+    const auto next = std::ranges::upper_bound(crashes_, operation.end, {}, &Crash::order);
+    if (next == crashes_.end() || flush->at < next->order)
         change.durable = std::min(change.durable, flush->at);
     return change;
 }

@@ -17,7 +17,7 @@ class Judgement {
   private:
     using Touch = History::Touch;
 
-    using CrashAt = std::vector<Order>::const_iterator;
+    using CrashAt = std::vector<Crash>::const_iterator;
 
     void find_crashes();
     [[nodiscard]] Order first_answer_after(Order crash) const;
@@ -27,7 +27,7 @@ class Judgement {
     [[nodiscard]] std::optional<Verdict> judge_sector(SectorIndex sector);
 
     const History& history_;
-    std::vector<Order> crashes_;
+    std::vector<Crash> crashes_;
     /// Of each: no request of before it takes effect any more.
     std::vector<Order> settled_after_;
     std::vector<Change> losses_;  // those that took everything

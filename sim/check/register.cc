@@ -53,9 +53,11 @@ class Judge {
     std::optional<Verdict> run() {
         begin_ = 0;
         for (std::size_t epoch = 0; epoch <= life_.crashes.size(); ++epoch) {
-            end_ = epoch < life_.crashes.size() ? life_.crashes[epoch] : kNever;
+            end_ = epoch < life_.crashes.size() ? life_.crashes[epoch].order : kNever;
             if (auto wrong = judge_epoch()) return wrong;
             begin_ = end_;
+            // What a crash has left that was not final the next one may take.
+            if (epoch > 0 && !life_.crashes[epoch - 1].is_final) survivor_.reset();
         }
         return std::nullopt;
     }

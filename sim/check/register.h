@@ -10,8 +10,9 @@
 //
 // A crash of whatever keeps the sector's volatile content begins a new epoch, a history of its own.
 // What is there at its begin may be any earlier value that is not *certainly* followed by a durable
-// write, but it is one value: all reads of the epoch that find something older agree on it, and
-// what was lost then never comes back. A write that was under way may take effect in the new epoch.
+// write, but it is one value: all reads of the epoch that find something older agree on it. After a
+// crash that is final (nothing volatile is left at all) what was lost never comes back, and what
+// was found is never lost. A write that was under way may take effect in the new epoch.
 //
 // Where the clients can't know, nothing is asserted: zeroes look alike, so a read of zeroes that
 // several writes explain is put aside; so is every read that a trim, or a change that failed, may
@@ -58,10 +59,15 @@ struct Sight {
     Order end = 0;
 };
 
+struct Crash {
+    Order order = 0;
+    bool is_final = true;
+};
+
 struct SectorLife {
     std::span<const Change> changes;  // by begin
     std::span<const Sight> sights;    // by begin
-    std::span<const Order> crashes;   // ascending
+    std::span<const Crash> crashes;   // by order
 };
 
 struct Verdict {

@@ -18,7 +18,7 @@ using Kind = Change::Kind;
 struct Life {
     std::vector<Change> changes;
     std::vector<Sight> sights;
-    std::vector<Order> crashes;
+    std::vector<Crash> crashes;
     std::uint64_t last_read = 100;
 
     Life& write(std::uint64_t number, Order begin, Order end, Order durable = kNever,
@@ -54,8 +54,8 @@ struct Life {
         sights.back().kind = Sight::Kind::alien;
         return *this;
     }
-    Life& crash(Order order) {
-        crashes.push_back(order);
+    Life& crash(Order order, bool is_final = true) {
+        crashes.push_back({order, is_final});
         return *this;
     }
     [[nodiscard]] std::string broken() {
@@ -131,6 +131,15 @@ TEST(RegisterTest, what_a_crash_took_does_not_come_back_after_the_next_one) {
     life.write(1, 1, 2).write(2, 3, 4).crash(5).read(1, 6, 7).crash(8);
     EXPECT_EQ(Life(life).read(1, 9, 10).broken(), "");
     EXPECT_EQ(Life(life).read(2, 9, 10).broken(), "linearizable");
+}
+
+TEST(RegisterTest, what_a_crash_has_left_that_was_not_final_the_next_one_may_take) {
+    Life life;
+    life.write(1, 1, 2).write(2, 3, 4).crash(5, false).read(2, 6, 7);
+    EXPECT_EQ(Life(life).read(1, 8, 9).broken(), "linearizable");
+    EXPECT_EQ(Life(life).crash(8).read(1, 9, 10).broken(), "");
+    EXPECT_EQ(Life(life).crash(8).read(1, 9, 10).crash(11).read(2, 12, 13).broken(),
+              "linearizable");
 }
 
 TEST(RegisterTest, a_write_under_way_in_a_crash_may_take_effect_behind_it) {
@@ -230,7 +239,7 @@ class RealRegister {
                 // What was lost in a crash before it is not brought back.
                 for (Change& change : life_.changes)
                     if (change.is_acknowledged && change.end < request.begin &&
-                        (life_.crashes.empty() || change.end > life_.crashes.back()))
+                        (life_.crashes.empty() || change.end > life_.crashes.back().order))
                         change.durable = std::min(change.durable, now_);
                 break;
             default:

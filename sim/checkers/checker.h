@@ -26,6 +26,8 @@ class Checker {
     [[nodiscard]] virtual std::string waits_for() { return {}; }
     /// It is calm, and every request is answered. All run, and nobody asks anything.
     virtual void when_calm() {}
+    /// The clients have stopped, and daemons had the time to flush what they keep.
+    virtual void when_idle() {}
     /// All have stopped.
     virtual void at_end() {}
 

@@ -25,6 +25,8 @@ constexpr io::Duration kQuietStorm = 1s;
 constexpr io::Duration kBurstPauseMax = 1s;
 constexpr unsigned kBurst = 8;  // requests between two pauses of a worker, about
 constexpr io::Duration kLookPause = 500ms;
+/// A replay window that nobody flushes has been flushed by its node.
+constexpr io::Duration kUntilIdle = 6s;
 
 class Run {
   public:
@@ -34,7 +36,7 @@ class Run {
     }
 
     Report run() {
-        const bool is_complete = storm() && calm() && stop() && cut_power();
+        const bool is_complete = storm() && calm() && idle() && stop() && cut_power();
         world().trace("run", "{}", is_complete ? "all have stopped" : "is given up");
         for (const auto& checker : checkers_) checker->at_end();
         return report();
@@ -98,8 +100,10 @@ class Run {
     /// Nothing is wrong any more: everything is answered, and what was written can be read.
     bool calm() {
         stage_.faults().calm();
+        const io::TimePoint begin = world().now();
         if (!world().run_until([&] { return are_over(); }, scenario_.calm))
             return hang(fmt::format("it has been calm for {}", control::to_string(scenario_.calm)));
+        calm_ = world().now() - begin;
         if (!world().run_until([&] { return waits_for().empty(); }, scenario_.calm))
             return hang(fmt::format("it has been calm for {}, and {}",
                                     control::to_string(scenario_.calm), waits_for()));
@@ -121,14 +125,27 @@ class Run {
         return true;
     }
 
+    /// Daemons without clients.
+    bool idle() {
+        stage_.keeper().retire();
+        for (const auto& customer : stage_.customers())
+            if (customer->spec->kind != ClientKind::inside) stop(*customer->process);
+        world().run_for(kUntilIdle);
+        for (const auto& checker : checkers_) checker->when_idle();
+        world().run_for(kLookPause);
+        return true;
+    }
+
     bool stop() {
         stage_.keeper().retire();
-        for (Process* const process : stage_.in_order_of_stop()) {
-            process->stop();
-            const io::Duration most = 2 * Keeper::kStopMax;  // the keeper kills it before
-            static_cast<void>(world().run_until([&] { return !process->is_running(); }, most));
-        }
+        for (Process* const process : stage_.in_order_of_stop()) stop(*process);
         return true;
+    }
+    void stop(Process& process) {
+        process.stop();
+        // The keeper kills it before that.
+        static_cast<void>(
+            world().run_until([&] { return !process.is_running(); }, 2 * Keeper::kStopMax));
     }
 
     /// Who has stopped in order has left nothing in a cache.
@@ -185,6 +202,7 @@ class Run {
         Report report{.findings = std::move(findings_),
                       .virtual_seconds =
                           std::chrono::duration<double>(world().now() - EventQueue::kBegin).count(),
+                      .calm_seconds = std::chrono::duration<double>(calm_).count(),
                       .events = world().queue().count(),
                       .digest = world().digest()};
         for (const auto& checker : checkers_)
@@ -202,6 +220,7 @@ class Run {
     const Scenario& scenario_;
     std::vector<std::unique_ptr<Checker>> checkers_;  // commands of theirs run in the stage
     std::vector<check::Finding> findings_;
+    io::Duration calm_{};
     Stage stage_;
     Script script_;
 };

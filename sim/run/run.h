@@ -19,6 +19,7 @@ struct Report {
     std::uint64_t failed = 0;              // of those: with an error, or lost
     std::array<std::uint64_t, kFaultKinds> faults{};
     double virtual_seconds = 0;
+    double calm_seconds = 0;  // from when it was calm until the last request was answered
     std::uint64_t events = 0;
     /// Equal for equal runs.
     std::uint64_t digest = 0;

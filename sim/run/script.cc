@@ -11,12 +11,18 @@ using namespace std::chrono_literals;
 
 /// A daemon that is down or paused is told again later.
 constexpr io::Duration kTellAgain = 100ms;
+/// A command that is refused is given again.
+constexpr io::Duration kTryAgain = 1s;
+constexpr unsigned kTriesMax = 30;
 
 async::Task<Outcome<>> command(control::Daemon& daemon, const TellStep& step) {
     if (const auto* const add = std::get_if<NodeAdd>(&step.command))
         return daemon.node_add(add->storage, add->node);
-    if (const auto* const add = std::get_if<ExportAdd>(&step.command))
-        return daemon.export_add(add->spec);
+    if (const auto* const add = std::get_if<ExportAdd>(&step.command)) {
+        control::ExportSpec spec = add->spec;
+        open_to_all(spec);
+        return daemon.export_add(spec);
+    }
     if (const auto* const remove = std::get_if<ExportRemove>(&step.command))
         return daemon.export_remove(remove->name);
     const auto& storage = std::get<StorageCommand>(step.command);
@@ -64,15 +70,21 @@ void Script::take(Waiting& waiting) {
     stage_.world().trace("step", "{}", waiting.spec->what);
     const Step step = *parse_step(stage_.scenario(), waiting.spec->what);
     if (const auto* const told = std::get_if<TellStep>(&step)) {
-        tell(*told);
+        tell(*told, 1);
         return;
     }
-    if (const auto* const struck = std::get_if<StrikeStep>(&step))
-        static_cast<void>(
-            stage_.faults().strike(struck->fault, stage_.resolve(struck->target), struck->length));
-    else
-        start(std::get<StartStep>(step));
+    if (const auto* const struck = std::get_if<StrikeStep>(&step)) {
+        strike(*struck);
+        return;
+    }
+    start(std::get<StartStep>(step));
     --left_;
+}
+
+/// Over when the fault is.
+void Script::strike(const StrikeStep& step) {
+    static_cast<void>(stage_.faults().strike(step.fault, stage_.resolve(step.target), step.length));
+    stage_.world().after(step.length.value_or(0s), [this] { --left_; });
 }
 
 void Script::start(const StartStep& step) {
@@ -80,36 +92,45 @@ void Script::start(const StartStep& step) {
     stage_.keeper().keep(process);
 }
 
-void Script::tell(const TellStep& step) {
+void Script::tell(const TellStep& step, unsigned tries) {
     Process& process = *stage_.find_process(step.daemon);
     const bool is_told = process.call([&](Program& program) {
         dynamic_cast<DaemonProgram&>(program).command(
-            [&](control::Daemon& daemon) { return run(daemon, step, *this); });
+            [&](control::Daemon& daemon) { return run(daemon, step, tries, *this); });
     });
-    if (!is_told) stage_.world().after(kTellAgain, [this, step] { tell(step); });
+    if (!is_told) stage_.world().after(kTellAgain, [this, step, tries] { tell(step, tries); });
 }
 
 /// Takes the step by value: who told it is gone.
-async::Task<void> Script::run(control::Daemon& daemon, TellStep step, Script& script) {
+async::Task<void> Script::run(control::Daemon& daemon, TellStep step, unsigned tries,
+                              Script& script) {
     struct Answered {
         Script& script;
         ~Answered() { --script.left_; }  // also by the end of the daemon
     } const answered{script};
     const Outcome<> done = co_await command(daemon, step);
-    script.told(step, done);
+    script.told(step, tries, done);
 }
 
-void Script::told(const TellStep& step, const Outcome<>& done) {
+/// What is refused has changed nothing, and may be possible later: as any administrator, try again.
+void Script::told(const TellStep& step, unsigned tries, const Outcome<>& done) {
     stage_.world().trace("step", "{}: {}", step.words, done ? "done" : done.error().text);
+    note_stop(step, done.has_value());
+    if (done || tries == kTriesMax) return;
+    ++left_;
+    stage_.world().after(kTryAgain, [this, step, tries] { tell(step, tries + 1); });
+}
+
+/// A storage that is stopped is a power cut, unless it says that nothing was lost.
+void Script::note_stop(const TellStep& step, bool is_done) {
     const auto* const storage = std::get_if<StorageCommand>(&step.command);
     if (storage == nullptr || storage->verb == StorageCommand::Verb::start) return;
+    const control::DeviceSpec stopped = control::StorageDevice{storage->storage};
     for (const auto& volume : stage_.volumes()) {
         const DaemonSpec& daemon = *volume->route().daemons.front();
-        const control::ExportSpec& shown =
-            *daemon.config.find_export(split_at(volume->name()).second);
-        if (daemon.name == step.daemon &&
-            shown.device == control::DeviceSpec(control::StorageDevice{storage->storage}))
-            volume->storage_stopped(done.has_value());
+        const auto* const shown = daemon.config.find_export(split_at(volume->name()).second);
+        if (daemon.name == step.daemon && shown->device == stopped)
+            volume->storage_stopped(is_done);
     }
 }
 

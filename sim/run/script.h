@@ -29,10 +29,13 @@ class Script {
     };
     void look();
     void take(Waiting& waiting);
+    void strike(const StrikeStep& step);
     void start(const StartStep& step);
-    void tell(const TellStep& step);
-    void told(const TellStep& step, const Outcome<>& done);
-    static async::Task<void> run(control::Daemon& daemon, TellStep step, Script& script);
+    void tell(const TellStep& step, unsigned tries);
+    void told(const TellStep& step, unsigned tries, const Outcome<>& done);
+    void note_stop(const TellStep& step, bool is_done);
+    static async::Task<void> run(control::Daemon& daemon, TellStep step, unsigned tries,
+                                 Script& script);
 
     Stage& stage_;
     std::vector<Waiting> steps_;

@@ -12,7 +12,6 @@ namespace dst::sim {
 namespace {
 
 constexpr std::uint64_t kSalt = 0x5a3a;
-constexpr std::size_t kHostsMax = 5;
 
 }  // namespace
 
@@ -51,7 +50,7 @@ std::string draw_disk(Draft& draft, HostSpec& host) {
 
 HostSpec& draw_host(Draft& draft) {
     auto& hosts = draft.scenario.hosts;
-    if (hosts.size() < kHostsMax && (hosts.empty() || !draft.one_in(4))) {
+    if (hosts.size() < draft.hosts_max && (hosts.empty() || !draft.one_in(5))) {
         hosts.push_back({.name = fmt::format("host{}", hosts.size() + 1), .disks = {}});
         return hosts.back();
     }
@@ -75,6 +74,7 @@ DaemonSpec& add_daemon(Draft& draft, std::string name) {
 
 Scenario draw_scenario(std::uint64_t seed) {
     Draft draft(seed ^ kSalt);
+    draft.hosts_max = draft.one_of<std::size_t>({1, 2, 3, 3, 4, 4, 5, 5, 5});
     draft.scenario.about = fmt::format("What seed {} has drawn.", seed);
     draw_exporters(draft);
     draw_heads(draft);

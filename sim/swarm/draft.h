@@ -34,6 +34,7 @@ class Draft {
     Random random;
     Scenario scenario;
     std::vector<Loose> loose;
+    std::size_t hosts_max = 1;
     unsigned disks = 0;  // so many have a name
 };
 

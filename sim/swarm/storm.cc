@@ -116,7 +116,9 @@ class Storm {
         std::set<std::string> powered;  // hosts that must keep their power
         for (const DaemonSpec& daemon : scenario_.daemons) {
             const bool is_head = !daemon.config.storages.empty();
-            const bool must_stay = has_memory(daemon) || (exchanges_ && is_head);
+            const auto needed = needed_by(scenario_, daemon);
+            const bool needs_plain = std::ranges::any_of(needed, &DaemonSpec::is_plain);
+            const bool must_stay = has_memory(daemon) || needs_plain || (exchanges_ && is_head);
             if (must_stay)
                 powered.insert(daemon.host);
             else
@@ -125,7 +127,9 @@ class Storm {
         }
         for (const ClientSpec& client : scenario_.clients) {
             if (client.kind == ClientKind::inside) continue;
-            if (exchanges_ && client.kind == ClientKind::node)
+            const bool is_node = client.kind == ClientKind::node;
+            const bool is_at_plain = scenario_.find_daemon(split_at(client.at).first)->is_plain;
+            if (is_node && (exchanges_ || is_at_plain))
                 powered.insert(client.host);
             else
                 ending.push_back(client.name);

@@ -33,7 +33,7 @@ async::Task<Outcome<Inspection>> inspect_file(io::World world, Target target) {
     // Its user may be writing it: that is when people want to look.
     auto file = co_await world.files.open(target.name, {.read_only = true, .looks_on = true});
     if (!file) co_return std::unexpected(std::move(file.error()));
-    node::FileDevice device(std::move(*file), true, 1);
+    node::FileDevice device(std::move(*file), {.read_only = true}, 1);
     co_return co_await inspect(world.clock, device, target.name, target.size);
 }
 
