@@ -372,9 +372,9 @@ async::Task<void> Remote::watch() {
         const io::Duration quiet = now - connection_->last_received();
         // Whoever counts on pings is to have one as soon as the link is there.
         const bool has_none = link_ == LinkState::ready && !ping_->counts;
-        const bool is_due = settings_.ping_each ? !last_ping || has_none ||
-                                                      now >= *last_ping + *settings_.ping_each
-                                                : quiet >= settings_.ping_after;
+        const bool is_due = settings_.ping_each
+                                ? !last_ping || has_none || now >= *last_ping + *settings_.ping_each
+                                : quiet >= settings_.ping_after;
         if (!is_ours_) {
             // Can't be asked. A slow disk looks the same, and a plain server promises nothing about
             // an old connection's requests: it is waited for.
