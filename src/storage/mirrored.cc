@@ -262,9 +262,11 @@ async::Task<Outcome<>> MirroredStorage::take_over(const metadata::Start& start) 
 /// Until the mirror is fenced, or is to stop. Places that come are given to it.
 async::Task<void> MirroredStorage::serve() {
     while (!stopping_ && mirror_->fenced().empty()) {
+        const std::uint64_t seen = events_count_;
         co_await find_nodes();
         if (stopping_ || !mirror_->fenced().empty()) break;
-        co_await events_.wait();
+        // Who came while another one was looked at is not forgotten.
+        if (seen == events_count_) co_await events_.wait();
     }
 }
 
@@ -309,11 +311,11 @@ void MirroredStorage::member_changed(Member& member) {
     if (Place* const place = find(member);
         mirror_ != nullptr && place != nullptr && place->cookie())
         mirror_->backing_changed(*place->cookie());
-    events_.wake_all();
-    changes_.wake_all();
+    mirror_changed();
 }
 
 void MirroredStorage::mirror_changed() {
+    ++events_count_;
     events_.wake_all();
     changes_.wake_all();
 }

@@ -6,6 +6,7 @@
 // another head has taken so many nodes that the mirror is at an end, all of it begins anew.
 #pragma once
 
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <vector>
@@ -73,6 +74,7 @@ class MirroredStorage final : public Storage,
     std::vector<std::unique_ptr<Place>> places_;
     std::unique_ptr<mirror::Mirror> mirror_;
     async::WaitQueue events_;
+    std::uint64_t events_count_ = 0;
     async::Scope scope_;  // last: its tasks use all of the above
 };
 

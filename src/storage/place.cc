@@ -90,6 +90,7 @@ async::Task<metadata::Place> Place::look(std::vector<SectorCount> sizes) {
     if (!can_reserve()) co_return place;
     const auto reservation = co_await member_.remote()->read_reservation();
     if (!reservation) {
+        cookie_.reset();  // it has to be looked at again
         place.seen = metadata::Unreachable{
             fmt::format("asking who has it failed: {}", to_string(reservation.error().code))};
     } else if (!reservation->holder) {
