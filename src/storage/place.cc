@@ -97,6 +97,9 @@ async::Task<metadata::Place> Place::look(std::vector<SectorCount> sizes) {
         place.holder = Holder::nobody;
     } else if (reservation->holder->head == around_.head.id) {
         place.holder = Holder::us;
+        // A claim whose answer was lost, or a release that never got there: it is ours to release.
+        if (!number_ && reservation->holder->is(around_.head.id, around_.head.incarnation))
+            number_ = reservation->number;
     } else {
         place.holder_id = reservation->holder->head;
         place.holder = reservation->is_open                                 ? Holder::connected
