@@ -355,8 +355,10 @@ async::Task<void> MirroredStorage::close_those_that_left() {
 }
 
 Outcome<> MirroredStorage::judge(const metadata::Reading& found) const {
-    if (!found) return refuse(fmt::format("it {}", metadata::to_string(found.error())));
     if (mirror_ == nullptr) return {};
+    // What is being made has perhaps not been written yet.
+    if (!found && mirror_->form().is_forming) return {};
+    if (!found) return refuse(fmt::format("it {}", metadata::to_string(found.error())));
     switch (metadata::admit(mirror_->newest_form(), *found)) {
         case metadata::Admission::joins:
             return {};

@@ -54,6 +54,7 @@ class MirroredStorage final : public Storage,
     void member_ready(Member& member) override { member_changed(member); }
     void member_lost(Member& member) override { member_changed(member); }
     void mirror_changed() override;
+    void mirror_lost_changes() override { lose_changes(); }
     [[nodiscard]] Outcome<> judge(const metadata::Reading& found) const override;
 
     async::Task<void> run();

@@ -62,6 +62,14 @@ void Place::drop() {
     if (member_.remote() != nullptr) member_.remote()->drop();
 }
 
+bool Place::has_lost_changes() const {
+    return is_local() && member_.instance_change() != accepted_change_;
+}
+
+void Place::accept_losses() {
+    if (is_local()) accepted_change_ = member_.instance_change();
+}
+
 async::Task<metadata::Place> Place::look(std::vector<SectorCount> sizes) {
     co_await looking_.acquire();
     struct Turn {
