@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <map>
+#include <optional>
 
 #include "control/engine.h"
 #include "sim/checkers/checker.h"
@@ -30,7 +31,13 @@ class MirrorChecker final : public Checker {
             std::string missing = not_in_sync(mirror);
             if (!missing.empty()) return missing;
         }
-        return {};
+        // Disks are read now and then only.
+        if (stage().world().now() < looked_at_ + kLookPause) return unequal_;
+        looked_at_ = stage().world().now();
+        unequal_.clear();
+        for (const Mirrored& mirror : mirrors_)
+            if (unequal_.empty()) unequal_ = not_on_disk(mirror);
+        return unequal_;
     }
 
     void at_end() override {
@@ -107,6 +114,22 @@ class MirrorChecker final : public Checker {
         }
         return missing;
     }
+    /// What the disks say, if it is not that all hold one age, in which all nodes are attached.
+    [[nodiscard]] static std::string not_on_disk(const Mirrored& mirror) {
+        std::optional<metadata::Age> age;
+        for (const Copy& copy : mirror.copies) {
+            const auto superblock = superblock_on(copy);
+            if (!superblock) return fmt::format("{} has no superblock", copy.name());
+            const metadata::Age held = superblock->form.history.age;
+            if (!superblock->self().is_witness && !superblock->self().attached)
+                return fmt::format("{} is not attached in its age", copy.name());
+            if (age.value_or(held) != held)
+                return fmt::format("{} holds age {}, and others hold {}", copy.name(),
+                                   metadata::to_string(held), metadata::to_string(*age));
+            age = held;
+        }
+        return {};
+    }
     [[nodiscard]] static std::string not_in_sync_at(const Mirrored& mirror) {
         Process& process = *mirror.server->process;
         if (!process.is_serving()) return process.name() + " does not serve";
@@ -160,7 +183,11 @@ class MirrorChecker final : public Checker {
         }
     }
 
+    static constexpr io::Duration kLookPause = std::chrono::milliseconds(100);
+
     std::vector<Mirrored> mirrors_;
+    io::TimePoint looked_at_;
+    std::string unequal_;                                                 // what was seen then
     std::map<std::string, metadata::Form> held_;                          // by the name of the copy
     std::map<metadata::StorageId, std::vector<metadata::Age>> in_force_;  // in their order
 };
