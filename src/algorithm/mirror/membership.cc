@@ -50,7 +50,7 @@ async::Task<bool> Membership::impose(Form next) { co_return co_await carry_out(s
 
 Form Membership::successor() const {
     Form next = *core_.form;
-    next.history = metadata::next_generation(newest_form().history);
+    next.history = metadata::next_generation(forgetful(newest_form().history));
     next.head = core_.head;
     next.stopped_cleanly = next.is_forming = false;
     for (NodeRecord& record : next.nodes)
@@ -77,6 +77,18 @@ async::Task<Outcome<>> Membership::change(Edit edit, io::TimePoint deadline) {
     co_return refuse(ErrorCode::timed_out,
                      fmt::format("it {}{}", waits.empty() ? "takes too long" : waits,
                                  wish->is_sent ? "; it may be done later: see 'dst status'" : ""));
+}
+
+/// Without what nobody remembers: that is known if it is known of every member what it holds.
+metadata::History Membership::forgetful(metadata::History history) const {
+    std::vector<metadata::Age> held;
+    for (const NodeRecord& record : core_.form->nodes) {
+        const Node* const node = core_.find(record.cookie);
+        if (node == nullptr || node->superblock == nullptr || !node->superblock->durable())
+            return history;
+        held.push_back(*node->superblock->durable());
+    }
+    return metadata::forget_before(std::move(history), held);
 }
 
 /// What has to change, as things stand; nothing if nothing has to, or nothing can.

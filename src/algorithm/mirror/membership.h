@@ -77,6 +77,7 @@ class Membership {
         metadata::Form form;
         std::shared_ptr<Wish> wish{};
     };
+    [[nodiscard]] metadata::History forgetful(metadata::History history) const;
     [[nodiscard]] std::optional<Plan> plan();
     [[nodiscard]] bool fulfil(Wish& wish, metadata::Form& next) const;
     [[nodiscard]] bool is_bound(const metadata::Form& next) const;

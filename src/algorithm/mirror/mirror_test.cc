@@ -358,6 +358,24 @@ TEST_F(MirrorTest, it_is_taken_over_after_a_crash_and_the_other_node_joins) {
     });
 }
 
+TEST_F(MirrorTest, ages_that_all_nodes_have_left_behind_are_forgotten) {
+    run([](MirrorTest& t) -> Task<void> {
+        co_await t.create(2);
+        for (std::uint64_t id = 77; id < 90; ++id) {
+            const metadata::Form form = t.mirror->form();
+            co_await t.end();
+            t.make(form);
+            const auto assembled = co_await t.mirror->assemble(
+                {.first = t.next_form(form, id, 1), .source = 1, .others = {2}});
+            EXPECT_TRUE(assembled.has_value()) << assembled.error().text;
+            co_await t.until_state(1, NodeState::attached);
+        }
+        // The last assembling, and the one before it, which the second node held when it came.
+        EXPECT_LE(t.mirror->form().history.path.size(), 2u);
+        EXPECT_FALSE(t.mirror->form().history.is_cut_short);
+    });
+}
+
 TEST_F(MirrorTest, copies_are_equal_after_any_order_of_changes_and_cuts) {
     run([](MirrorTest& t) -> Task<void> {
         co_await t.create(3);
