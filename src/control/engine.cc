@@ -378,7 +378,9 @@ void Engine::report(const Config& config, Status& status) const {
                          .since = from.since,
                          .attached_as = {},
                          .nodes = {},
-                         .resync = {}};
+                         .resync = {.done = from.resync.done,
+                                    .total = from.resync.total,
+                                    .rate = from.resync.bytes_per_second}};
         for (storage::NodeStatus& node : from.nodes)
             to.nodes.push_back({.cookie = node::to_string(node.cookie),
                                 .type = node.type,

@@ -530,3 +530,5 @@ StorageStatus MirroredStorage::status() const {
 }
 
 }  // namespace dst::storage
+    const mirror::Resync::View resync = mirror_->resync();
+    status.resync = {resync.done, resync.total, resync.bytes_per_second};

@@ -87,6 +87,13 @@ struct NodeStatus {
 
 struct StorageStatus {
     std::string name;
+/// What was stale on nodes that are there, all of them together; the last one, if none goes on.
+struct ResyncStatus {
+    SectorCount done;
+    SectorCount total;
+    std::uint64_t bytes_per_second = 0;
+};
+
     std::string algorithm;
     SectorCount size;
     State state = State::stopped;
@@ -95,6 +102,7 @@ struct StorageStatus {
     std::vector<NodeStatus> nodes;
 };
 
+    ResyncStatus resync{};
 /// What all storages of one reactor share. Outlives them.
 struct Surroundings {
     io::World world;
