@@ -512,13 +512,25 @@ StorageStatus MirroredStorage::status() const {
             missing.push_back(fmt::format("{}: {}", node.type, node.reason));
         status.since = std::max(status.since, node.since);
     }
-    const std::string obstacle = mirror_->obstacle();
-    const std::size_t waiting = requests_waiting();
-    if (waiting > 0 && !obstacle.empty()) {
-        status.state = State::holding;
-        status.reason =
-            fmt::format("{} {}; goes on when it is back",
-                        waiting == 1 ? "1 request" : fmt::format("{} requests", waiting), obstacle);
+    const auto is_shown = [&](const Place& place) {
+        return is_node(place) || std::ranges::any_of(views, [&](const auto& view) {
+                   const NodeRecord& record = *mirror_->form().find(view.cookie);
+                   return find(view.cookie) == nullptr && find_lost(record) == &place;
+               });
+    };
+    for (const auto& place : places_) {
+        if (is_shown(*place)) continue;
+        NodeStatus node = status_of(*place);
+        if (!place->finding().empty())
+            node.reason = fmt::format("no node of this storage: it {}", place->finding());
+        missing.push_back(fmt::format("{}: {}", node.type, node.reason));
+        status.nodes.push_back(std::move(node));
+    }
+    // A node that is silent is attached until an age leaves it out.
+    if (const std::string obstacle = mirror_->obstacle(); !obstacle.empty()) {
+        const std::size_t waiting = requests_waiting();
+        status.state = waiting > 0 ? State::holding : State::degraded;
+        status.reason = who_waits(waiting) + obstacle;
     } else if (!missing.empty()) {
         status.state = State::degraded;
         status.reason = fmt::format("{}", fmt::join(missing, "; "));

@@ -71,6 +71,8 @@ struct Settings {
 
 enum class State : std::uint8_t { running, degraded, holding, waiting, fenced, stopped };
 [[nodiscard]] std::string_view to_string(State state);
+/// "2 requests wait for ", the begin of a reason; empty if there are none.
+[[nodiscard]] std::string who_waits(std::size_t requests);
 
 struct NodeStatus {
     node::Cookie cookie = 0;
@@ -85,8 +87,6 @@ struct NodeStatus {
     std::vector<std::string> flags;
 };
 
-struct StorageStatus {
-    std::string name;
 /// What was stale on nodes that are there, all of them together; the last one, if none goes on.
 struct ResyncStatus {
     SectorCount done;
@@ -94,15 +94,17 @@ struct ResyncStatus {
     std::uint64_t bytes_per_second = 0;
 };
 
+struct StorageStatus {
+    std::string name;
     std::string algorithm;
     SectorCount size;
     State state = State::stopped;
     std::string reason;
     io::WallTime since;
     std::vector<NodeStatus> nodes;
+    ResyncStatus resync{};
 };
 
-    ResyncStatus resync{};
 /// What all storages of one reactor share. Outlives them.
 struct Surroundings {
     io::World world;

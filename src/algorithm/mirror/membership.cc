@@ -325,17 +325,4 @@ std::string Membership::fence() const {
     return fmt::format("another head has {}", fmt::join(taken, ", "));
 }
 
-std::string Membership::obstacle() const {
-    std::vector<std::string> missing;
-    for (const NodeRecord& record : core_.form->nodes) {
-        const Node* const node = core_.find(record.cookie);
-        if (!record.attached || (node != nullptr && node->is_connected())) continue;
-        missing.push_back(fmt::format(
-            "{} ({})", record.type,
-            node == nullptr || node->backing == nullptr ? "not found" : node->backing->reason()));
-    }
-    if (missing.empty()) return {};
-    return fmt::format("waits for {}", fmt::join(missing, " and "));
-}
-
 }  // namespace dst::mirror
