@@ -97,12 +97,14 @@ bool Membership::is_bound(const Form& next) const {
                                [&](const FormHandle& sent) { return names_one_of(next, *sent); });
 }
 
-/// It names somebody who can't be had any more, or the mirror is over.
+/// It names somebody who can't be had any more, or leaves out somebody who can be had again, or the
+/// mirror is over. (Who is left out gets no ages, so it may be waited for in vain: for its vote.)
 bool Membership::is_void(const Form& next) const {
     if (core_.is_over()) return true;
     return std::ranges::any_of(next.nodes, [&](const NodeRecord& record) {
-        if (!record.attached) return false;
         const Node* const node = core_.find(record.cookie);
+        const bool may_stay = node != nullptr && node->is_attached() && !is_to_leave(*node);
+        if (!record.attached) return may_stay && is_attached_in(*core_.form, *node);
         return node == nullptr || is_to_leave(*node) || node->is_leaving ||
                (!node->is_attached() && node->state != NodeState::completing);
     });
