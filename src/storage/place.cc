@@ -42,6 +42,10 @@ bool Place::can_reserve() const {
 
 bool Place::is_connected() const { return member_.is_there() && member_.is_connected(); }
 
+std::optional<io::TimePoint> Place::silent_since() const {
+    return member_.remote() != nullptr ? member_.remote()->silent_since() : std::nullopt;
+}
+
 std::optional<io::TimePoint> Place::vouched_at() const {
     if (!can_reserve()) return std::nullopt;
     return member_.remote()->answered_ping_sent_at().value_or(io::TimePoint::min());

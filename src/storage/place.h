@@ -66,6 +66,7 @@ class Place final : public mirror::Backing, private node::Gate {
     [[nodiscard]] std::optional<io::TimePoint> vouched_at() const override;
     [[nodiscard]] bool is_taken() const override;
     [[nodiscard]] std::uint64_t instance() const override;
+    [[nodiscard]] std::optional<io::TimePoint> silent_since() const override;
     async::Task<Outcome<>> claim() override { return claim(false); }
     void drop() override;
 

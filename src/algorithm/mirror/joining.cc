@@ -20,8 +20,8 @@ constexpr io::Duration kLookAgainAfter = 5s;
 }  // namespace
 
 bool Joining::may_begin(const Node& node) const {
-    return node.state == NodeState::away && node.is_connected() && !node.is_taken() &&
-           node.is_quiet() && core_.record(node) != nullptr &&
+    return node.state == NodeState::away && node.is_connected() && !node.silent_since &&
+           !node.is_taken() && node.is_quiet() && core_.record(node) != nullptr &&
            core_.world.clock.now() >= node.try_again_at;
 }
 

@@ -235,7 +235,10 @@ void Membership::conclude(const FormHandle& form) {
     log::info("storage {}: age {} in force, attached: {}", core_.settings.name,
               metadata::to_string(form->history.age), fmt::join(names, ", "));
     for (const auto& node : core_.nodes)
-        if (node->is_attached() && !is_attached_in(*form, *node)) left(*node);
+        if (node->is_attached() && !is_attached_in(*form, *node)) {
+            if (!node->has_failed) node->reason = "it is silent";
+            left(*node);
+        }
     core_.changed();
 }
 

@@ -28,6 +28,7 @@ class FakeNode final : public Backing, public block::Device {
 
     [[nodiscard]] block::Device& device() const override { return const_cast<FakeNode&>(*this); }
     [[nodiscard]] bool is_connected() const override { return connected; }
+    [[nodiscard]] std::optional<io::TimePoint> silent_since() const override { return silent; }
     [[nodiscard]] std::string reason() const override { return connected ? "connected" : "cut"; }
     [[nodiscard]] std::optional<io::TimePoint> vouched_at() const override { return std::nullopt; }
     [[nodiscard]] bool is_taken() const override { return false; }
@@ -61,6 +62,7 @@ class FakeNode final : public Backing, public block::Device {
     const Cookie id;
     node::MemoryDevice disk;
     bool connected = true;
+    std::optional<io::TimePoint> silent;  // although connected
     bool fail_changes = false;
     bool fail_reads = false;
     std::uint64_t drops = 0;
@@ -240,8 +242,6 @@ TEST_F(MirrorTest, a_silent_node_is_left_out_and_gets_what_it_lacks_when_it_is_b
     });
 }
 
-TEST_F(MirrorTest, the_last_node_is_waited_for) {
-    run([](MirrorTest& t) -> Task<void> {
 TEST_F(MirrorTest, grace_counts_from_when_a_silent_node_was_asked) {
     run([](MirrorTest& t) -> Task<void> {
         co_await t.create(2);
@@ -295,6 +295,8 @@ TEST_F(MirrorTest, an_age_that_waits_for_the_vote_of_whom_it_leaves_out_is_given
     });
 }
 
+TEST_F(MirrorTest, the_last_node_is_waited_for) {
+    run([](MirrorTest& t) -> Task<void> {
         co_await t.create(2);
         EXPECT_TRUE((co_await t.write(0, 8, 1)).has_value());
         t.connect(0, false);
