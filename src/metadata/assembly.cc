@@ -1,6 +1,7 @@
 #include "metadata/assembly.h"
 
 #include <algorithm>
+#include <ranges>
 #include <tuple>
 #include <utility>
 
@@ -110,9 +111,12 @@ Decision make_new(const Situation& situation) {
         const auto* superblock = std::get_if<Superblock>(&place.seen);
         const bool is_free = unreadable != nullptr ? unreadable->kind == Unreadable::Kind::blank
                                                    : is_ours(situation, superblock->form);
-        if (!is_free) obstacles.push_back({Kind::occupied, text::occupied(situation, place)});
+        if (!is_free) obstacles.push_back({Kind::occupied, text::unusable(situation, place)});
         if (!is_available(place)) obstacles.push_back({Kind::held, text::held(place)});
     }
+    const auto last =
+        std::ranges::find(std::views::reverse(obstacles), Kind::occupied, &Obstacle::kind);
+    if (last != obstacles.rend()) last->text += text::how_to_free(situation);
     if (is_all_forced(situation, obstacles)) return Create{};
     return blocked(std::move(obstacles));
 }

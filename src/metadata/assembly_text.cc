@@ -63,13 +63,18 @@ std::string missing(const Situation& situation, const NodeRecord& record) {
     if (const auto* superblock = std::get_if<Superblock>(&place->seen);
         superblock != nullptr && superblock->cookie == record.cookie)
         return node(record);
-    return fmt::format("{}: {}", node(record), content(situation, *place));
+    std::string shrunk;
+    if (place->size > SectorCount(0) && place->size < record.size)
+        shrunk =
+            fmt::format("has {} sectors and had {}: ", place->size.value(), record.size.value());
+    return fmt::format("{}: {}{}", node(record), shrunk, content(situation, *place));
 }
 
 std::string no_majority(const Situation& situation, const Form& form,
                         std::span<const NodeRecord* const> absent) {
-    return fmt::format("{} of {} votes are there, and {} are a majority; waits for {}",
-                       form.votes() - absent.size(), form.votes(), form.majority(),
+    return fmt::format("{} of {} votes {} there, and {} are a majority; waits for {}",
+                       form.votes() - absent.size(), form.votes(),
+                       form.votes() - absent.size() == 1 ? "is" : "are", form.majority(),
                        list(situation, absent));
 }
 
@@ -122,11 +127,20 @@ std::string not_ready(const Situation& situation, const Place& place) {
                        unusable(situation, place));
 }
 
-std::string occupied(const Situation& situation, const Place& place) {
-    return fmt::format(
-        "{}: a new storage is made of blank nodes; if nothing on it is needed, zero its last 64 "
-        "KiB",
-        unusable(situation, place));
+std::string how_to_free(const Situation& situation) {
+    std::vector<std::string> names;
+    for (const Place& place : situation.places)
+        if (const auto* superblock = std::get_if<Superblock>(&place.seen);
+            superblock != nullptr && superblock->form.name != situation.storage_name &&
+            std::ranges::find(names, superblock->form.name) == names.end())
+            names.push_back(superblock->form.name);
+    std::string text;
+    if (names.size() == 1)
+        text = fmt::format("; if it is the storage {} that you mean, call it by that name",
+                           names.front());
+    return text +
+           "; a new storage is made of blank nodes: if nothing there is needed, zero the last 64 "
+           "KiB";
 }
 
 std::string newer_version(const Place& place, const Unreadable& newer) {

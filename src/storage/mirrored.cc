@@ -136,6 +136,12 @@ async::Task<void> MirroredStorage::assemble() {
     const bool begins = std::holds_alternative<metadata::Create>(decision) ||
                         std::holds_alternative<metadata::Start>(decision);
     if (begins) {
+        if (std::holds_alternative<metadata::Create>(decision)) {
+            if (const auto fit = check_places(); !fit) {
+                note(fit.error().text, true);
+                co_return;
+            }
+        }
         // Rule 9: only then are the reservations claimed, and all of it is looked at again.
         if (!co_await claim_all(force_)) {
             co_await release_all();
@@ -188,6 +194,42 @@ void MirroredStorage::make_mirror(Form form) {
             mirror_->found(*place->cookie(), *place, place->is_local());
 }
 
+/// Whether a new storage can be made of the places.
+Outcome<> MirroredStorage::check_places() const {
+    for (const auto& place : places_)
+        for (const auto& other : places_)
+            if (place != other && place->instance() != 0 && place->instance() == other->instance())
+                return refuse(ErrorCode::invalid,
+                              fmt::format("{} and {} are the same disk, by two ways, and no copies "
+                                          "of each other: name two disks",
+                                          place->name(), other->name()));
+    TRY_VOID(shape_of_places());
+    return {};
+}
+
+/// What a new storage can be, by the sizes of the places.
+Outcome<metadata::Shape> MirroredStorage::shape_of_places() const {
+    std::vector<SectorCount> sizes;
+    const Place* smallest = nullptr;
+    for (const auto& place : places_) {
+        if (place->is_witness()) {
+            if (const auto fits = metadata::check_witness_size(place->size()); !fits)
+                return refuse(fits.error().code,
+                              fmt::format("{}: {}", place->name(), fits.error().text));
+            continue;
+        }
+        sizes.push_back(place->size());
+        if (smallest == nullptr || place->size() < smallest->size()) smallest = place.get();
+    }
+    auto shape = metadata::plan_shape(sizes);
+    if (!shape && shape.error().code == ErrorCode::no_space)
+        return refuse(ErrorCode::no_space,
+                      fmt::format("{}: {} (with metadata and at least one region of data); name a "
+                                  "larger one",
+                                  smallest->name(), shape.error().text));
+    return shape;
+}
+
 /// The first age of a new storage, out of the places as they are configured.
 Outcome<Form> MirroredStorage::new_form() const {
     Form form;
@@ -201,7 +243,6 @@ Outcome<Form> MirroredStorage::new_form() const {
     form.takeover = settings_.mirror.takeover;
     form.head = {.id = around_.head.id, .incarnation = around_.head.incarnation};
     form.is_forming = true;
-    std::vector<SectorCount> sizes;
     std::uint8_t slot = 0;
     for (const auto& place : places_) {
         NodeRecord record{.cookie = draw(random),
@@ -210,16 +251,13 @@ Outcome<Form> MirroredStorage::new_form() const {
                           .instance = place->instance(),
                           .type = metadata::cut_type(place->name())};
         record.has_vote = place->can_vote();
-        if (place->is_witness()) {
-            TRY_VOID(metadata::check_witness_size(record.size));
-        } else {
+        if (!place->is_witness()) {
             record.slot = slot++;
             record.attached = settings_.mirror.init != mirror::Init::adopt || record.slot == 0;
-            sizes.push_back(record.size);
         }
         form.nodes.push_back(std::move(record));
     }
-    TRY(form.shape, metadata::plan_shape(sizes));
+    TRY(form.shape, shape_of_places());
     form.quorum = settings_.mirror.quorum.value_or(form.votes() >= 3 ? metadata::Quorum::majority
                                                                      : metadata::Quorum::none);
     if (const char* const broken = metadata::broken_rule(form))
@@ -247,8 +285,7 @@ async::Task<Outcome<>> MirroredStorage::take_over(const metadata::Start& start) 
             others.push_back(source.cookie);
     }
     for (const metadata::LeftOut& left : start.left_out)
-        log::warning("storage {}: {} is left out: {}", name(), places_[left.place]->name(),
-                     left.reason);
+        log::warning("storage {}: left out: {}", name(), left.reason);
     for (const metadata::Obstacle& obstacle : start.overridden)
         log::warning("storage {}: by force, although {}", name(), obstacle.text);
     const metadata::Head head{.id = around_.head.id, .incarnation = around_.head.incarnation};
@@ -451,8 +488,18 @@ NodeStatus MirroredStorage::status_of(const NodeRecord& record,
     if (place != nullptr) status.flags = place->member().flags();
     if (record.is_witness) status.flags.emplace_back("witness");
     if (view.state == mirror::NodeState::joining) status.flags.emplace_back("resync");
-    if (!view.is_connected)
-        status.reason = place != nullptr ? place->reason() : "the configuration does not name it";
+    if (view.is_connected) return status;
+    const Place* const lost = find_lost(record);
+    if (place != nullptr)
+        status.reason = place->reason();
+    else if (lost == nullptr)
+        status.reason = "the configuration does not name it";
+    else if (!lost->is_connected())
+        status.reason = lost->reason();
+    else
+        status.reason =
+            fmt::format("what is there now is not the disk that was there: it {}",
+                        lost->finding().empty() ? "is being looked at" : lost->finding());
     return status;
 }
 
@@ -469,6 +516,19 @@ NodeStatus MirroredStorage::status_of(const Place& place) const {
                       .flags = place.member().flags()};
     if (place.is_witness()) status.flags.emplace_back("witness");
     return status;
+}
+
+bool MirroredStorage::is_node(const Place& place) const {
+    return place.cookie() && mirror_->form().find(*place.cookie()) != nullptr;
+}
+
+/// Where a node was when its record was written, by what the configuration calls it, though it is
+/// not there now; null: nowhere.
+const Place* MirroredStorage::find_lost(const NodeRecord& record) const {
+    for (const auto& place : places_)
+        if (!is_node(*place) && metadata::cut_type(place->name()) == record.type)
+            return place.get();
+    return nullptr;
 }
 
 StorageStatus MirroredStorage::status() const {
@@ -500,6 +560,8 @@ StorageStatus MirroredStorage::status() const {
         for (const auto& place : places_) status.nodes.push_back(status_of(*place));
         return status;
     }
+    const mirror::Resync::View resync = mirror_->resync();
+    status.resync = {resync.done, resync.total, resync.bytes_per_second};
     std::vector<std::string> missing;
     const auto views = mirror_->nodes();
     for (const auto& view : views) {
@@ -542,5 +604,3 @@ StorageStatus MirroredStorage::status() const {
 }
 
 }  // namespace dst::storage
-    const mirror::Resync::View resync = mirror_->resync();
-    status.resync = {resync.done, resync.total, resync.bytes_per_second};

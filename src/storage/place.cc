@@ -66,10 +66,12 @@ void Place::drop() {
 async::Task<metadata::Place> Place::look(std::vector<SectorCount> sizes) {
     metadata::Place place{.name = name(), .can_reserve = is_local() || can_reserve()};
     cookie_.reset();
+    finding_.clear();
     if (!is_connected()) {
         place.seen = metadata::Unreachable{member_.reason()};
         co_return place;
     }
+    place.size = size();
     sizes.insert(sizes.begin(), size());
     std::optional<metadata::Reading> found;
     for (const SectorCount end : sizes) {
@@ -87,8 +89,11 @@ async::Task<metadata::Place> Place::look(std::vector<SectorCount> sizes) {
     place.instance = instance();
     if (!found->has_value()) {
         place.seen = found->error();
+        finding_ = metadata::to_string(found->error());
     } else {
         cookie_ = (*found)->cookie;
+        finding_ = fmt::format("holds node {:016x} of a storage {} ({})", *cookie_,
+                               (*found)->form.name, metadata::to_string((*found)->form.storage_id));
         place.seen = **found;
     }
     if (!can_reserve()) co_return place;
@@ -163,9 +168,13 @@ async::Task<Outcome<>> Place::admit(node::Visit& visit) {
     const auto now = co_await visit.read_reservation();
     if (!now) co_return refuse(ErrorCode::node_lost, "asking who has it failed");
     if (is_ours(*now)) co_return Outcome<>{};
-    co_return refuse(now->holder && now->holder->head != around_.head.id
+    if (!now->holder)
+        co_return refuse(
+            "nobody has it reserved any more (its exporter has lost its state_dir, or another head "
+            "was here); stopping and starting the storage takes it again");
+    co_return refuse(now->holder->head != around_.head.id
                          ? fmt::format("{} has taken it", who(*now->holder))
-                         : "its reservation was given to somebody else meanwhile");
+                         : "another start of this head has taken it");
 }
 
 /// A plain server can't be reserved; what lies on it says who was there last.

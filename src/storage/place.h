@@ -44,10 +44,14 @@ class Place final : public mirror::Backing, private node::Gate {
     async::Task<metadata::Place> look(std::vector<SectorCount> sizes);
     /// The node that was found there; nothing if none was.
     [[nodiscard]] std::optional<metadata::Cookie> cookie() const { return cookie_; }
+    /// What lies there, if that is no node of this storage, as in "it is blank"; empty before it
+    /// was looked at, too.
+    [[nodiscard]] const std::string& finding() const { return finding_; }
     /// It is made one.
     void become_node(metadata::Cookie cookie) {
         cookie_ = cookie;
         superblock_end_ = size();
+        finding_.clear();
     }
     /// Others can be kept from it: it counts for a majority.
     [[nodiscard]] bool can_vote() const { return is_local() || can_reserve(); }
@@ -62,11 +66,11 @@ class Place final : public mirror::Backing, private node::Gate {
     // As a node's backing.
     [[nodiscard]] block::Device& device() const override { return *member_.device(); }
     [[nodiscard]] bool is_connected() const override;
+    [[nodiscard]] std::optional<io::TimePoint> silent_since() const override;
     [[nodiscard]] std::string reason() const override { return member_.reason(); }
     [[nodiscard]] std::optional<io::TimePoint> vouched_at() const override;
     [[nodiscard]] bool is_taken() const override;
     [[nodiscard]] std::uint64_t instance() const override;
-    [[nodiscard]] std::optional<io::TimePoint> silent_since() const override;
     async::Task<Outcome<>> claim() override { return claim(false); }
     void drop() override;
 
@@ -82,6 +86,7 @@ class Place final : public mirror::Backing, private node::Gate {
     const Judge& judge_;
     block::Account& memory_;
     std::optional<metadata::Cookie> cookie_;
+    std::string finding_;
     SectorCount superblock_end_;           // where the superblock was found
     std::optional<std::uint64_t> number_;  // of the reservation that was claimed
     bool is_used_ = false;                 // a plain one, since we began to write to it
