@@ -85,6 +85,29 @@ std::string held(const Place& place) {
                            : "has not been gone for as long as takeover says");
 }
 
+std::string stranger(const Form& current, const Superblock& superblock) {
+    if (superblock.form.storage_id == current.storage_id)
+        return "was a node and is none any more: 'dst node add' makes it one anew";
+    return fmt::format(
+        "belongs to another storage, '{}' ({}): correct the configuration, or take it over with "
+        "'dst node add --force'",
+        superblock.form.name, to_string(superblock.form.storage_id));
+}
+
+std::string stranger(const Unreadable& unreadable) {
+    return unreadable.kind == Unreadable::Kind::blank
+               ? "is blank and no node yet: 'dst node add' makes it one, 'dst node replace' puts "
+                 "it "
+                 "in the place of another one"
+               : fmt::format(
+                     "{}: correct the configuration, or take it over with 'dst node add --force'",
+                     to_string(unreadable));
+}
+
+std::string not_there(Cookie cookie) {
+    return fmt::format("waits for node {}, whose copy was said to be the right one", hex(cookie));
+}
+
 std::string no_member(const Place& place) {
     return fmt::format("{}: was removed from the storage: add it anew", place.name);
 }
