@@ -181,8 +181,8 @@ async::Task<bool> Membership::carry_out(Form next) {
     if (!co_await until(*form, [&] { return is_held(*form, false); })) co_return false;
     send_to_others(form);
     // Where the votes change it takes a majority of those before, too: else those might go on
-    // without it.
-    const FormHandle before = core_.form;
+    // without it. (Whoever assembles has counted those, or a person has said that they don't count.)
+    const FormHandle before = core_.is_serving ? core_.form : form;
     if (!co_await until(*form, [&] {
             return has_votes(*before, form->history.age) && has_votes(*form, form->history.age);
         }))
