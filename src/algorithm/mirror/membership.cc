@@ -85,10 +85,12 @@ std::optional<Membership::Plan> Membership::plan() {
     Form& next = plan.form;
     bool changes = !sent_.empty();  // what was sent and given up has to be followed by something
     for (NodeRecord& record : next.nodes) {
-        if (!record.attached) continue;
         const Node* const node = core_.find(record.cookie);
-        record.attached = node != nullptr && node->is_attached() && !is_to_leave(*node);
-        changes |= !record.attached;
+        const bool was_attached = std::exchange(
+            record.attached,
+            // Named by one that was sent and given up, too: it has taken everything since.
+            node != nullptr && node->is_attached() && !is_to_leave(*node));
+        changes |= was_attached != record.attached;
     }
     if (!changes) {
         for (const auto& wish : wishes_) {
@@ -149,7 +151,7 @@ bool Membership::is_void(const Form& next) const {
     return std::ranges::any_of(next.nodes, [&](const NodeRecord& record) {
         const Node* const node = core_.find(record.cookie);
         const bool may_stay = node != nullptr && node->is_attached() && !is_to_leave(*node);
-        if (!record.attached) return may_stay && is_attached_in(*core_.form, *node);
+        if (!record.attached) return may_stay;
         return node == nullptr || is_to_leave(*node) || node->is_leaving ||
                (!node->is_attached() && node->state != NodeState::completing);
     });
@@ -181,7 +183,8 @@ async::Task<bool> Membership::carry_out(Form next) {
     if (!co_await until(*form, [&] { return is_held(*form, false); })) co_return false;
     send_to_others(form);
     // Where the votes change it takes a majority of those before, too: else those might go on
-    // without it. (Whoever assembles has counted those, or a person has said that they don't count.)
+    // without it. (Whoever assembles has counted those, or a person has said that they don't
+    // count.)
     const FormHandle before = core_.is_serving ? core_.form : form;
     if (!co_await until(*form, [&] {
             return has_votes(*before, form->history.age) && has_votes(*form, form->history.age);

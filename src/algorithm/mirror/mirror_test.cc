@@ -327,6 +327,28 @@ TEST_F(MirrorTest, an_age_that_waits_for_the_vote_of_whom_it_leaves_out_is_given
     });
 }
 
+TEST_F(MirrorTest, a_node_that_was_named_stays_when_another_is_lost_meanwhile) {
+    run([](MirrorTest& t) -> Task<void> {
+        metadata::Form form = t.first_form(3);
+        form.quorum = metadata::Quorum::majority;
+        t.make(std::move(form));
+        EXPECT_TRUE((co_await t.mirror->create(Init::zero)).has_value());
+        t.connect(2, false);
+        EXPECT_TRUE((co_await t.write(0, 8, 1)).has_value());
+        co_await t.until_state(2, NodeState::away);
+        // The age that attaches the third one again can't get to the second one any more.
+        t.connect(1, false);
+        t.connect(2, true);
+        EXPECT_TRUE((co_await t.write(0, 8, 2)).has_value());
+        co_await t.until_state(1, NodeState::away);
+        co_await t.until_state(2, NodeState::attached);
+        t.connect(1, true);
+        co_await t.until_state(1, NodeState::attached);
+        EXPECT_EQ(t.content(*t.nodes[0]), t.content(*t.nodes[1]));
+        EXPECT_EQ(t.content(*t.nodes[0]), t.content(*t.nodes[2]));
+    });
+}
+
 TEST_F(MirrorTest, the_last_node_is_waited_for) {
     run([](MirrorTest& t) -> Task<void> {
         co_await t.create(2);
