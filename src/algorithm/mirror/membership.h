@@ -62,7 +62,8 @@ class Membership {
     [[nodiscard]] bool is_changing() const { return !sent_.empty(); }
     /// Another head has so many nodes that no age can be formed any more. Says who.
     [[nodiscard]] std::string fence() const;
-    /// Nobody can be asked without these: why requests wait, for a person; empty: they don't.
+    /// Nobody can be asked without these: whom requests wait for, why, and until when, for a
+    /// person; empty: for nobody.
     [[nodiscard]] std::string obstacle() const;
 
   private:

@@ -28,6 +28,7 @@ class FakeNode final : public Backing, public block::Device {
 
     [[nodiscard]] block::Device& device() const override { return const_cast<FakeNode&>(*this); }
     [[nodiscard]] bool is_connected() const override { return connected; }
+    [[nodiscard]] std::optional<io::TimePoint> silent_since() const override { return silent; }
     [[nodiscard]] std::string reason() const override { return connected ? "connected" : "cut"; }
     [[nodiscard]] std::optional<io::TimePoint> vouched_at() const override { return std::nullopt; }
     [[nodiscard]] bool is_taken() const override { return false; }
@@ -61,6 +62,7 @@ class FakeNode final : public Backing, public block::Device {
     const Cookie id;
     node::MemoryDevice disk;
     bool connected = true;
+    std::optional<io::TimePoint> silent;  // although connected
     bool fail_changes = false;
     bool fail_reads = false;
     std::uint64_t drops = 0;
@@ -269,6 +271,81 @@ TEST_F(MirrorTest, a_silent_node_is_left_out_and_gets_what_it_lacks_when_it_is_b
         EXPECT_EQ(co_await t.read(4096), 3);
         EXPECT_TRUE((co_await t.write(4096, 8, 4)).has_value());
         EXPECT_EQ(co_await t.read(4096), 4);
+    });
+}
+
+TEST_F(MirrorTest, grace_counts_from_when_a_silent_node_was_asked) {
+    run([](MirrorTest& t) -> Task<void> {
+        co_await t.create(2);
+        // The link is there, and nothing comes: noticed only now.
+        const io::TimePoint noticed = t.world.clock.now();
+        t.nodes[1]->silent = noticed - 300ms;  // grace is 200
+        t.mirror->backing_changed(t.nodes[1]->id);
+        co_await t.until_state(1, NodeState::away);
+        EXPECT_LT(t.world.clock.now() - noticed, 150ms);
+        t.nodes[1]->silent.reset();
+        t.mirror->backing_changed(t.nodes[1]->id);
+        co_await t.until_state(1, NodeState::attached);
+    });
+}
+
+TEST_F(MirrorTest, an_age_that_waits_for_the_vote_of_whom_it_leaves_out_is_given_up) {
+    run([](MirrorTest& t) -> Task<void> {
+        metadata::Form form = t.first_form(3);
+        form.quorum = metadata::Quorum::majority;
+        t.make(std::move(form));
+        EXPECT_TRUE((co_await t.mirror->create(Init::zero)).has_value());
+        EXPECT_TRUE((co_await t.write(0, 8, 1)).has_value());
+        t.connect(1, false);
+        t.connect(2, false);
+        // An age with one node alone is sent to it, and one vote is no majority.
+        async::Scope scope;
+        bool done = false;
+        scope.spawn([](MirrorTest& test, bool& written) -> Task<void> {
+            EXPECT_TRUE((co_await test.write(0, 8, 2)).has_value());
+            written = true;
+        }(t, done));
+        co_await io::sleep_for(t.world.clock, 600ms);
+        EXPECT_FALSE(done);
+        t.connect(1, true);
+        co_await scope.join();
+        co_await t.until_state(2, NodeState::away);
+        co_await t.until_state(1, NodeState::attached);
+        t.connect(2, true);
+        co_await t.until_state(2, NodeState::attached);
+        const auto deadline = t.world.clock.now() + 5s;
+        const auto all_is_well = [&t] {
+            return std::ranges::all_of(t.mirror->nodes(), [](const Mirror::NodeView& node) {
+                return node.state == NodeState::attached && node.stale == SectorCount(0);
+            });
+        };
+        while (!all_is_well() && t.world.clock.now() < deadline)
+            co_await io::wait_until(t.world.clock, t.changes, deadline);
+        EXPECT_TRUE(all_is_well());
+        EXPECT_EQ(t.content(*t.nodes[0]), t.content(*t.nodes[1]));
+        EXPECT_EQ(t.content(*t.nodes[0]), t.content(*t.nodes[2]));
+    });
+}
+
+TEST_F(MirrorTest, a_node_that_was_named_stays_when_another_is_lost_meanwhile) {
+    run([](MirrorTest& t) -> Task<void> {
+        metadata::Form form = t.first_form(3);
+        form.quorum = metadata::Quorum::majority;
+        t.make(std::move(form));
+        EXPECT_TRUE((co_await t.mirror->create(Init::zero)).has_value());
+        t.connect(2, false);
+        EXPECT_TRUE((co_await t.write(0, 8, 1)).has_value());
+        co_await t.until_state(2, NodeState::away);
+        // The age that attaches the third one again can't get to the second one any more.
+        t.connect(1, false);
+        t.connect(2, true);
+        EXPECT_TRUE((co_await t.write(0, 8, 2)).has_value());
+        co_await t.until_state(1, NodeState::away);
+        co_await t.until_state(2, NodeState::attached);
+        t.connect(1, true);
+        co_await t.until_state(1, NodeState::attached);
+        EXPECT_EQ(t.content(*t.nodes[0]), t.content(*t.nodes[1]));
+        EXPECT_EQ(t.content(*t.nodes[0]), t.content(*t.nodes[2]));
     });
 }
 
