@@ -6,6 +6,7 @@
 #include <map>
 
 #include "control/engine.h"
+#include "sim/checkers/ancestry.h"
 #include "sim/checkers/checker.h"
 #include "sim/daemon.h"
 #include "sim/run/copies.h"
@@ -58,13 +59,14 @@ class MirrorChecker final : public Checker {
             if (!disk->is_exchanged())
                 if (auto reading = superblock_on(*disk))
                     held.emplace_back(disk, *std::move(reading));
+        for (const auto& [disk, superblock] : held) ancestry_.note(superblock.form.history);
         for (const auto& [disk, superblock] : held) {
             const metadata::Form& now = superblock.form;
             const auto [at, is_new] = held_.emplace(disk, now);
             if (is_new) continue;
             const metadata::Form before = std::exchange(at->second, now);
             if (was_in_force(before) && now.storage_id == before.storage_id &&
-                !metadata::passes_through(now.history, before.history.age))
+                !ancestry_.descends(now.history, before.history.age))
                 found("age",
                       fmt::format("{} held age {}, which was in force, and holds {}, which did not "
                                   "come from it",
@@ -92,7 +94,7 @@ class MirrorChecker final : public Checker {
     void comes_in_force(const metadata::Form& form) {
         auto& ages = in_force_[form.storage_id];
         if (!ages.empty() && ages.back() == form.history.age) return;
-        if (!ages.empty() && !metadata::passes_through(form.history, ages.back()))
+        if (!ages.empty() && !ancestry_.descends(form.history, ages.back()))
             found("age", fmt::format("age {} is in force, and did not come from {}, which was",
                                      metadata::to_string(form.history.age),
                                      metadata::to_string(ages.back())));
@@ -171,6 +173,7 @@ class MirrorChecker final : public Checker {
     static std::string name_of(const Disk& disk) { return disk.host().name() + ":" + disk.path(); }
 
     std::vector<Mirrored> mirrors_;
+    Ancestry ancestry_;
     std::map<const Disk*, metadata::Form> held_;                          // looked up only
     std::map<metadata::StorageId, std::vector<metadata::Age>> in_force_;  // in their order
 };

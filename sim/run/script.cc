@@ -17,7 +17,7 @@ constexpr unsigned kTriesMax = 30;
 
 async::Task<Outcome<>> command(control::Daemon& daemon, const TellStep& step) {
     if (const auto* const add = std::get_if<NodeAdd>(&step.command))
-        return daemon.node_add(add->storage, add->node);
+        return daemon.node_add(add->storage, add->node, {});
     if (const auto* const add = std::get_if<ExportAdd>(&step.command)) {
         control::ExportSpec spec = add->spec;
         open_to_all(spec);
@@ -28,7 +28,7 @@ async::Task<Outcome<>> command(control::Daemon& daemon, const TellStep& step) {
     const auto& storage = std::get<StorageCommand>(step.command);
     switch (storage.verb) {
         case StorageCommand::Verb::start:
-            return daemon.storage_start(storage.storage);
+            return daemon.storage_start(storage.storage, {});
         case StorageCommand::Verb::stop:
             return daemon.storage_stop(storage.storage);
         case StorageCommand::Verb::remove:

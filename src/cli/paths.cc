@@ -21,4 +21,16 @@ void make_absolute(control::NodeSpec& node) {
     if (local != nullptr) make_absolute(local->device);
 }
 
+Outcome<control::Value> node_value(const std::string& text) {
+    if (text.starts_with('{')) return control::parse_json(text);
+    return control::Value(text);
+}
+
+Outcome<control::NodeSpec> read_node(const std::string& text) {
+    TRY(const control::Value value, node_value(text));
+    TRY(control::NodeSpec node, control::parse_node_json(control::format_json(value)));
+    make_absolute(node);
+    return node;
+}
+
 }  // namespace dst::cli

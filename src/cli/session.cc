@@ -69,6 +69,7 @@ void add_verbs(CLI::App& app, Session& session) {
     add_daemon_verbs(app, session);
     add_status_verbs(app, session);
     add_storage_verbs(app, session);
+    add_node_verbs(app, session);
     add_export_verbs(app, session);
     add_algorithm_verbs(app, session);
     add_bench_verb(app, session);

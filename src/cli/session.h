@@ -42,6 +42,7 @@ int finish(const Session& session, const Outcome<std::string>& answer);
 void add_daemon_verbs(CLI::App& app, Session& session);
 void add_status_verbs(CLI::App& app, Session& session);
 void add_storage_verbs(CLI::App& app, Session& session);
+void add_node_verbs(CLI::App& app, Session& session);
 void add_inspect_verb(CLI::App& node, Session& session);
 void add_export_verbs(CLI::App& app, Session& session);
 void add_algorithm_verbs(CLI::App& app, Session& session);

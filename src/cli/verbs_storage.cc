@@ -1,8 +1,11 @@
-// `dst storage ...`, `dst node ...`.
+// `dst storage ...`.
 
 #include <fmt/format.h>
+#include <poll.h>
+#include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <cstdio>
 #include <filesystem>
 #include <memory>
 #include <string>
@@ -42,17 +45,12 @@ struct Creation {
     std::string name;
     std::string algorithm;
     std::vector<std::string> nodes;
+    std::vector<std::string> witnesses;
     std::vector<std::string> options;
     std::vector<std::pair<const char*, std::string>> settings;  // by key
     std::optional<unsigned> spin_us;
     bool is_left_stopped = false;
 };
-
-/// "R: host/export", or JSON {"device", "size", "cache"}.
-Outcome<Value> node_value(const std::string& text) {
-    if (text.starts_with('{')) return control::parse_json(text);
-    return Value(text);
-}
 
 Outcome<Value> options_value(const std::vector<std::string>& options) {
     Value::Table table;
@@ -67,15 +65,24 @@ Outcome<Value> options_value(const std::vector<std::string>& options) {
     return Value(std::move(table));
 }
 
-/// The same checks as for a configuration file, before the daemon is asked.
-Outcome<control::StorageSpec> spec_of(const Creation& creation) {
-    Value::Table table = {{"name", Value(creation.name)}, {"algorithm", Value(creation.algorithm)}};
+Outcome<Value> nodes_value(const std::vector<std::string>& texts) {
     Value::Array nodes;
-    for (const std::string& text : creation.nodes) {
+    for (const std::string& text : texts) {
         TRY(Value node, node_value(text));
         nodes.push_back(std::move(node));
     }
-    table.push_back({"nodes", Value(std::move(nodes))});
+    return Value(std::move(nodes));
+}
+
+/// The same checks as for a configuration file, before the daemon is asked.
+Outcome<control::StorageSpec> spec_of(const Creation& creation) {
+    Value::Table table = {{"name", Value(creation.name)}, {"algorithm", Value(creation.algorithm)}};
+    TRY(Value nodes, nodes_value(creation.nodes));
+    table.push_back({"nodes", std::move(nodes)});
+    if (!creation.witnesses.empty()) {
+        TRY(Value witnesses, nodes_value(creation.witnesses));
+        table.push_back({"witnesses", std::move(witnesses)});
+    }
     for (const auto& [key, text] : creation.settings) {
         if (!text.empty()) table.push_back({key, Value(text)});
     }
@@ -87,6 +94,7 @@ Outcome<control::StorageSpec> spec_of(const Creation& creation) {
     TRY(control::StorageSpec spec,
         control::parse_storage_json(control::format_json(Value(std::move(table)))));
     for (auto& node : spec.nodes) make_absolute(node);
+    for (auto& node : spec.witnesses) make_absolute(node);
     return spec;
 }
 
@@ -107,11 +115,18 @@ int list(const Session& session) {
     return kExitDone;
 }
 
+void add_witnesses(CLI::App& verb, Creation& creation) {
+    verb.add_option("--witness", creation.witnesses,
+                    "Of a mirror: votes, and holds no data; written as a node")
+        ->allow_extra_args(false)
+        ->type_name("NODE");
+}
+
 void add_create(CLI::App& storage, Session& session) {
     auto creation = std::make_shared<Creation>();
     auto* verb = storage.add_subcommand("create", "Make a storage of nodes and start it");
     verb->add_option("NAME", creation->name, "Its name")->required();
-    verb->add_option("--algorithm", creation->algorithm, "linear, or one that was loaded")
+    verb->add_option("--algorithm", creation->algorithm, "mirror, linear, or one that was loaded")
         ->required()
         ->type_name("NAME");
     verb->add_option("--node", creation->nodes,
@@ -119,6 +134,7 @@ void add_create(CLI::App& storage, Session& session) {
         ->required()
         ->allow_extra_args(false)
         ->type_name("NODE");
+    add_witnesses(*verb, *creation);
     verb->add_option("--option", creation->options, "A setting of the algorithm's own")
         ->allow_extra_args(false)
         ->type_name("NAME=VALUE");
@@ -140,6 +156,127 @@ void add_create(CLI::App& storage, Session& session) {
     });
 }
 
+void add_assemble(CLI::App& storage, Session& session) {
+    auto creation = std::make_shared<Creation>();
+    creation->algorithm = control::kMirror;
+    auto* verb = storage.add_subcommand(
+        "assemble", "Take over a mirror that is there already; nothing is made anew");
+    verb->add_option("NAME", creation->name, "Its name, as its nodes have it")->required();
+    verb->add_option("--node", creation->nodes,
+                     "Where a node is: 'L: DEVICE' or 'R: HOST[:PORT]/EXPORT'; as often as needed")
+        ->required()
+        ->allow_extra_args(false)
+        ->type_name("NODE");
+    add_witnesses(*verb, *creation);
+    verb->footer("Example: dst storage assemble vol0 --node 'L: /dev/sdb' --node 'R: host2/disk0'");
+    verb->callback([creation, &session] {
+        session.action = [creation, &session] {
+            const auto spec = spec_of(*creation);
+            if (!spec) return fail(spec.error());
+            return finish(session, session.client().request("POST", "/v1/assemblies",
+                                                            control::to_json(*spec)));
+        };
+    });
+}
+
+int start(const Session& session, const std::string& name, const std::string& body) {
+    if (const auto named = control::check_name(name); !named) return fail(named.error());
+    return finish(session,
+                  session.client().request("POST", "/v1/storages/" + name + "/start", body));
+}
+
+void add_start(CLI::App& storage, Session& session) {
+    auto name = std::make_shared<std::string>();
+    auto is_forced = std::make_shared<bool>(false);
+    auto* verb = storage.add_subcommand("start", "Form a storage that was stopped, or that waits");
+    verb->add_option("NAME", *name, "The storage")->required();
+    verb->add_flag("--force", *is_forced,
+                   "Although what the reason in 'dst status' names is not there");
+    verb->footer("Example: dst storage start vol0");
+    verb->callback([name, is_forced, &session] {
+        session.action = [name, is_forced, &session] {
+            return start(session, *name, *is_forced ? R"({"force":true})" : "");
+        };
+    });
+}
+
+void add_resolve(CLI::App& storage, Session& session) {
+    auto name = std::make_shared<std::string>();
+    auto keep = std::make_shared<std::string>();
+    auto* verb = storage.add_subcommand(
+        "resolve", "Of sides that have diverged say which one counts; the others are overwritten");
+    verb->add_option("NAME", *name, "The storage")->required();
+    verb->add_option("--keep", *keep, "A node of the side that counts: its 16 hex digits")
+        ->required()
+        ->type_name("COOKIE");
+    verb->footer("Example: dst storage resolve vol0 --keep 0123456789abcdef");
+    verb->callback([name, keep, &session] {
+        session.action = [name, keep, &session] {
+            const Value::Table body = {{"keep", Value(*keep)}};
+            return start(session, *name, control::format_json(Value(body)));
+        };
+    });
+}
+
+/// What its comparison has come to; refused if the storage, or the comparison, is gone.
+Outcome<control::ComparisonStatus> comparison_of(const Session& session, const std::string& name) {
+    TRY(const control::Status status, session.client().status());
+    for (const auto& storage : status.storages)
+        if (storage.name == name && storage.verify) return *storage.verify;
+    return refuse(ErrorCode::cancelled,
+                  fmt::format("storage '{}' was stopped before all was compared", name));
+}
+
+int verify(const Session& session, const std::string& name, bool repair) {
+    constexpr int kPauseMs = 200;
+    if (const auto named = control::check_name(name); !named) return fail(named.error());
+    const auto begun = session.client().request("POST", "/v1/storages/" + name + "/verify",
+                                                repair ? R"({"repair":true})" : "");
+    if (!begun) return fail(begun.error());
+    const bool is_shown = ::isatty(STDERR_FILENO) == 1 && !session.json;
+    while (true) {
+        const auto found = comparison_of(session, name);
+        if (!found) return fail(found.error());
+        if (is_shown && found->total.value() > 0)
+            std::fprintf(stderr, "\r%5.1f %% compared",
+                         100.0 * static_cast<double>(found->done.value()) /
+                             static_cast<double>(found->total.value()));
+        if (found->running) {
+            ::poll(nullptr, 0, kPauseMs);
+            continue;
+        }
+        if (is_shown) std::fputs("\r                 \r", stderr);
+        if (!found->complete)
+            return fail(Problem{ErrorCode::cancelled, "it ended before all was compared"});
+        if (session.json) {
+            print(fmt::format("{{\"different\":{},\"repaired\":{},\"skipped\":{}}}\n",
+                              found->different.value(), found->repaired.value(),
+                              found->skipped.value()));
+        } else {
+            print(
+                fmt::format("{} sectors compared, {} differ, {} were made equal, {} could not be "
+                            "compared\n",
+                            found->total.value(), found->different.value(), found->repaired.value(),
+                            found->skipped.value()));
+        }
+        return found->different == found->repaired && found->skipped.value() == 0 ? kExitDone
+                                                                                  : kExitFailed;
+    }
+}
+
+void add_verify(CLI::App& storage, Session& session) {
+    auto name = std::make_shared<std::string>();
+    auto repair = std::make_shared<bool>(false);
+    auto* verb = storage.add_subcommand(
+        "verify", "Compare the copies of a mirror while it is in use; fails if they differ");
+    verb->add_option("NAME", *name, "The storage")->required();
+    verb->add_flag("--repair", *repair, "Make them equal: what most nodes have is right");
+    verb->footer("Takes --json, too.\nExample: dst storage verify vol0");
+    verb->callback([name, repair, &session] {
+        session.action = [name, repair, &session] { return verify(session, *name, *repair); };
+    });
+}
+
 /// A verb that names a storage and asks for `method` at its path with `suffix`.
 void add_named(CLI::App& storage, Session& session, const std::string& word,
                const std::string& help, std::string method, std::string suffix) {
@@ -156,33 +293,6 @@ void add_named(CLI::App& storage, Session& session, const std::string& word,
     });
 }
 
-int add_node(const Session& session, const std::string& storage, const std::string& text) {
-    if (const auto named = control::check_name(storage); !named) return fail(named.error());
-    const auto value = node_value(text);
-    if (!value) return fail(value.error());
-    auto node = control::parse_node_json(control::format_json(*value));
-    if (!node) return fail(node.error());
-    make_absolute(*node);
-    return finish(session, session.client().request("POST", "/v1/storages/" + storage + "/nodes",
-                                                    "{\"node\":" + control::to_json(*node) + "}"));
-}
-
-void add_node_verbs(CLI::App& app, Session& session) {
-    auto* node = app.add_subcommand("node", "Change the nodes of a storage, and look at them");
-    node->require_subcommand(1);
-    node->footer("Example: dst node add vol0 'R: host3/disk0'");
-    auto storage = std::make_shared<std::string>();
-    auto text = std::make_shared<std::string>();
-    auto* verb = node->add_subcommand("add", "Add a node while the storage is in use");
-    verb->add_option("STORAGE", *storage, "The storage")->required();
-    verb->add_option("NODE", *text, "'L: DEVICE' or 'R: HOST[:PORT]/EXPORT'")->required();
-    verb->footer("Example: dst node add vol0 'R: host3/disk0'");
-    verb->callback([storage, text, &session] {
-        session.action = [storage, text, &session] { return add_node(session, *storage, *text); };
-    });
-    add_inspect_verb(*node, session);
-}
-
 }  // namespace
 
 void add_storage_verbs(CLI::App& app, Session& session) {
@@ -190,7 +300,10 @@ void add_storage_verbs(CLI::App& app, Session& session) {
     storage->require_subcommand(1);
     storage->footer("Example: dst storage list");
     add_create(*storage, session);
-    add_named(*storage, session, "start", "Form a storage that was stopped", "POST", "/start");
+    add_assemble(*storage, session);
+    add_start(*storage, session);
+    add_resolve(*storage, session);
+    add_verify(*storage, session);
     add_named(*storage, session, "stop", "Finish its requests, flush, and let go of its nodes",
               "POST", "/stop");
     add_named(*storage, session, "remove", "Forget a storage; its nodes keep their data", "DELETE",
@@ -198,7 +311,6 @@ void add_storage_verbs(CLI::App& app, Session& session) {
     auto* verb = storage->add_subcommand("list", "List the storages");
     verb->footer("Takes --json, too.\nExample: dst storage list");
     verb->callback([&session] { session.action = [&session] { return list(session); }; });
-    add_node_verbs(app, session);
 }
 
 }  // namespace dst::cli

@@ -90,8 +90,20 @@ class FakeOperations final : public Operations {
     async::Task<Outcome<>> storage_create(StorageSpec spec, bool start) override {
         co_return co_await done(spec.name, to_json(spec) + (start ? " start" : " stopped"));
     }
-    async::Task<Outcome<>> storage_start(std::string name) override {
-        co_return co_await done(name, "start");
+    async::Task<Outcome<>> storage_assemble(StorageSpec spec) override {
+        co_return co_await done(spec.name, to_json(spec) + " assemble");
+    }
+    async::Task<Outcome<>> storage_start(std::string name, Starting how) override {
+        co_return co_await done(name, std::string("start") + (how.force ? " by force" : "") +
+                                          (how.keep.empty() ? "" : " keep " + how.keep));
+    }
+    async::Task<Outcome<>> storage_verify(std::string name, bool repair) override {
+        co_return co_await done(name, repair ? "verify and repair" : "verify");
+    }
+    async::Task<Outcome<>> storage_set_resync(std::string name, ResyncChange change) override {
+        co_return co_await done(
+            name, "resync" + (change.size ? " " + std::to_string(change.size->value()) : "") +
+                      (change.timeout ? " " + std::to_string(change.timeout->count()) : ""));
     }
     async::Task<Outcome<>> storage_stop(std::string name) override {
         co_return co_await done(name, "stop");
@@ -99,8 +111,22 @@ class FakeOperations final : public Operations {
     async::Task<Outcome<>> storage_remove(std::string name) override {
         co_return co_await done(name, "remove");
     }
-    async::Task<Outcome<>> node_add(std::string storage, NodeSpec node) override {
-        co_return co_await done(storage, "node " + to_string(node));
+    async::Task<Outcome<>> node_add(std::string storage, NodeSpec spec, Adding how) override {
+        co_return co_await done(storage, "node " + to_string(spec) +
+                                             (how.is_witness ? " witness" : "") +
+                                             (how.force ? " by force" : ""));
+    }
+    async::Task<Outcome<>> node_remove(std::string storage, std::string node) override {
+        co_return co_await done(storage, "without " + node);
+    }
+    async::Task<Outcome<>> node_replace(std::string storage, std::string node, NodeSpec spec,
+                                        Adding how) override {
+        co_return co_await done(storage,
+                                to_string(spec) + " for " + node + (how.force ? " by force" : ""));
+    }
+    async::Task<Outcome<>> node_mark(std::string storage, std::string node,
+                                     NodeMark mark) override {
+        co_return co_await done(storage, node + (mark == NodeMark::dirty ? " dirty" : " clean"));
     }
     async::Task<Outcome<>> export_add(ExportSpec spec) override {
         co_return co_await done(spec.name, "export " + to_string(spec.device));

@@ -1,9 +1,12 @@
 #include "control/api_server_routes.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <array>
+#include <chrono>
+#include <initializer_list>
 #include <utility>
 #include <vector>
 
@@ -17,6 +20,7 @@ struct Call {
     Operations& operations;
     ReactorCalls& calls;
     std::string name;
+    std::string second;  // of a node, where the path has one
     std::string body;
 
     /// Runs an operation on the reactor; its outcome is the answer.
@@ -82,24 +86,148 @@ ApiAnswer create_storage(Call& call) {
 ApiAnswer remove_storage(Call& call) {
     return call.run([&o = call.operations, name = call.name] { return o.storage_remove(name); });
 }
+/// The members of a body, which may be left out; the one that is none of `known` is refused.
+Outcome<Value> read_options(const std::string& body,
+                            std::initializer_list<std::string_view> known) {
+    if (body.empty()) return Value(Value::Table{});
+    TRY(Value value, parse_json(body));
+    const auto* members = std::get_if<Value::Table>(&value.data);
+    if (members == nullptr)
+        return refuse(fmt::format("the body is {}; send one JSON object", value.type_name()));
+    for (const Member& member : *members)
+        if (std::ranges::find(known, member.key) == known.end())
+            return refuse(
+                fmt::format("{} is not known here; send {}", member.key, fmt::join(known, ", ")));
+    return value;
+}
+
+template <typename T>
+Outcome<T> read_option(Value& options, std::string_view key, T otherwise, std::string_view what) {
+    TRY(const Value value, take_member(options, key));
+    if (std::holds_alternative<std::monostate>(value.data)) return otherwise;
+    if (const auto* read = value.as<T>()) return *read;
+    return refuse(fmt::format("{} is {}; send {}", key, value.type_name(), what));
+}
+
+constexpr std::string_view kFlag = "true or false";
+
+Outcome<Starting> read_starting(const std::string& body) {
+    TRY(Value options, read_options(body, {"force", "keep"}));
+    TRY(const bool force, read_option(options, "force", false, kFlag));
+    TRY(std::string keep, read_option(options, "keep", std::string(), "the cookie of a node"));
+    return Starting{.force = force, .keep = std::move(keep)};
+}
+
 ApiAnswer start_storage(Call& call) {
-    return call.run([&o = call.operations, name = call.name] { return o.storage_start(name); });
+    const auto how = read_starting(call.body);
+    if (!how) return refusal(how.error());
+    return call.run([&o = call.operations, name = call.name, how = *how] {
+        return o.storage_start(name, how);
+    });
+}
+
+ApiAnswer assemble_storage(Call& call) {
+    auto spec = parse_storage_json(call.body);
+    if (!spec) return refusal(spec.error());
+    return call.run(
+        [&o = call.operations, spec = *std::move(spec)] { return o.storage_assemble(spec); });
+}
+
+Outcome<bool> read_repair(const std::string& body) {
+    TRY(Value options, read_options(body, {"repair"}));
+    return read_option(options, "repair", false, kFlag);
+}
+
+ApiAnswer verify_storage(Call& call) {
+    const auto repair = read_repair(call.body);
+    if (!repair) return refusal(repair.error());
+    return call.run([&o = call.operations, name = call.name, repair = *repair] {
+        return o.storage_verify(name, repair);
+    });
+}
+
+Outcome<ResyncChange> read_resync(const std::string& body) {
+    TRY(Value options, read_options(body, {"size", "timeout"}));
+    TRY(const std::int64_t size,
+        read_option(options, "size", std::int64_t{-1}, "the window in sectors"));
+    TRY(const std::int64_t timeout,
+        read_option(options, "timeout", std::int64_t{-1}, "the time between checks in ms"));
+    ResyncChange change;
+    if (size == 0 || timeout == 0 || size < -1 || timeout < -1)
+        return refuse("size and timeout are numbers above 0");
+    if (size > 0) change.size = SectorCount(static_cast<std::uint64_t>(size));
+    if (timeout > 0) change.timeout = std::chrono::milliseconds(timeout);
+    if (!change.size && !change.timeout)
+        return refuse("nothing is to be changed; send size (sectors) or timeout (ms)");
+    return change;
+}
+
+ApiAnswer set_resync(Call& call) {
+    const auto change = read_resync(call.body);
+    if (!change) return refusal(change.error());
+    return call.run([&o = call.operations, name = call.name, change = *change] {
+        return o.storage_set_resync(name, change);
+    });
 }
 ApiAnswer stop_storage(Call& call) {
     return call.run([&o = call.operations, name = call.name] { return o.storage_stop(name); });
 }
 
-Outcome<NodeSpec> read_new_node(const std::string& body) {
+struct NewNode {
+    NodeSpec spec;
+    Adding how;
+};
+
+Outcome<NewNode> read_new_node(const std::string& body) {
     TRY(Value value, parse_json(body));
     TRY(const Value node, take_member(value, "node"));
-    return parse_node_json(format_json(node));
+    TRY(const bool is_witness, read_option(value, "witness", false, kFlag));
+    TRY(const bool force, read_option(value, "force", false, kFlag));
+    TRY(NodeSpec spec, parse_node_json(format_json(node)));
+    return NewNode{std::move(spec), {.is_witness = is_witness, .force = force}};
 }
 
 ApiAnswer add_node(Call& call) {
     auto node = read_new_node(call.body);
     if (!node) return refusal(node.error());
     return call.run([&o = call.operations, name = call.name, node = *std::move(node)] {
-        return o.node_add(name, node);
+        return o.node_add(name, node.spec, node.how);
+    });
+}
+
+ApiAnswer remove_node(Call& call) {
+    return call.run([&o = call.operations, name = call.name, node = call.second] {
+        return o.node_remove(name, node);
+    });
+}
+
+Outcome<std::string> read_type(const std::string& body) {
+    TRY(Value options, read_options(body, {"type"}));
+    TRY(std::string type, read_option(options, "type", std::string(), "the node's type"));
+    if (type.empty()) return refuse("type is missing: send the node's type, as its status has it");
+    return type;
+}
+
+/// One that has no cookie, because it is no node yet, or none any more.
+ApiAnswer remove_place(Call& call) {
+    const auto type = read_type(call.body);
+    if (!type) return refusal(type.error());
+    return call.run([&o = call.operations, name = call.name, type = *type] {
+        return o.node_remove(name, type);
+    });
+}
+
+ApiAnswer replace_node(Call& call) {
+    auto by = read_new_node(call.body);
+    if (!by) return refusal(by.error());
+    return call.run([&o = call.operations, name = call.name, node = call.second,
+                     by = *std::move(by)] { return o.node_replace(name, node, by.spec, by.how); });
+}
+
+template <NodeMark kMark>
+ApiAnswer mark_node(Call& call) {
+    return call.run([&o = call.operations, name = call.name, node = call.second] {
+        return o.node_mark(name, node, kMark);
     });
 }
 
@@ -154,7 +282,15 @@ constexpr auto kRoutes = std::to_array<Route>({
     {"DELETE", "/v1/storages/*", remove_storage},
     {"POST", "/v1/storages/*/start", start_storage},
     {"POST", "/v1/storages/*/stop", stop_storage},
+    {"POST", "/v1/assemblies", assemble_storage},
+    {"POST", "/v1/storages/*/verify", verify_storage},
+    {"POST", "/v1/storages/*/resync", set_resync},
     {"POST", "/v1/storages/*/nodes", add_node},
+    {"DELETE", "/v1/storages/*/nodes", remove_place},
+    {"DELETE", "/v1/storages/*/nodes/*", remove_node},
+    {"POST", "/v1/storages/*/nodes/*/replace", replace_node},
+    {"POST", "/v1/storages/*/nodes/*/dirty", mark_node<NodeMark::dirty>},
+    {"POST", "/v1/storages/*/nodes/*/clean", mark_node<NodeMark::clean>},
     {"GET", "/v1/exports", list_exports},
     {"POST", "/v1/exports", add_export},
     {"DELETE", "/v1/exports/*", remove_export},
@@ -192,7 +328,8 @@ ApiAnswer Routes::answer(const ApiRequest& request) {
             methods += (methods.empty() ? "" : ", ") + std::string(route.method);
             continue;
         }
-        Call call{operations, calls, std::string(parts.size() > 2 ? parts[2] : ""), request.body};
+        Call call{operations, calls, std::string(parts.size() > 2 ? parts[2] : ""),
+                  std::string(parts.size() > 4 ? parts[4] : ""), request.body};
         return route.handle(call);
     }
     if (methods.empty()) return refusal(404, "there is no such path in the API");

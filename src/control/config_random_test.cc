@@ -76,7 +76,7 @@ StorageSpec RandomConfig::storage() {
     if (maybe()) spec.replay_window = ByteCount(1 + below(8 << 20));
     if (maybe()) spec.spin_us = static_cast<unsigned>(below(10'001));
     if (spec.quorum != Quorum::majority && maybe()) {
-        spec.metadata = static_cast<MetadataPlace>(below(2));
+        spec.metadata = spec.algorithm == kMirror ? MetadataPlace::on_nodes : MetadataPlace::none;
     }
     if (maybe()) spec.options = {{"chunk " + text(), text()}, {"x", "3"}};
     return spec;

@@ -78,11 +78,12 @@ std::vector<const StorageSpec*> Daemon::in_order_of_need() const {
     std::set<std::string> done;
     const std::function<void(const StorageSpec&)> visit = [&](const StorageSpec& spec) {
         if (!done.insert(spec.name).second) return;
-        for (const NodeSpec& node : spec.nodes)
-            if (const auto* local = std::get_if<LocalNode>(&node.place))
-                if (const auto* below = std::get_if<StorageDevice>(&local->device))
-                    if (const StorageSpec* const found = config_.find_storage(below->name))
-                        visit(*found);
+        for (const auto* const nodes : {&spec.nodes, &spec.witnesses})
+            for (const NodeSpec& node : *nodes)
+                if (const auto* local = std::get_if<LocalNode>(&node.place))
+                    if (const auto* below = std::get_if<StorageDevice>(&local->device))
+                        if (const StorageSpec* const found = config_.find_storage(below->name))
+                            visit(*found);
         order.push_back(&spec);
     };
     for (const StorageSpec& spec : config_.storages) visit(spec);
@@ -165,6 +166,12 @@ Outcome<StorageSpec*> Daemon::find_storage(Change& change, const std::string& na
                   fmt::format("there is no storage '{}': 'dst status' lists what there is", name));
 }
 
+Outcome<> Daemon::check_known(const std::string& name) const {
+    Change unchanged = change();
+    TRY_VOID(find_storage(unchanged, name));
+    return {};
+}
+
 async::Task<Outcome<Status>> Daemon::status() {
     Status status;
     status.version = DST_VERSION;
@@ -176,14 +183,15 @@ async::Task<Outcome<Status>> Daemon::status() {
     co_return status;
 }
 
-async::Task<Outcome<>> Daemon::create(StorageSpec spec) {
-    CO_TRY_VOID(engine_.add_storage(spec, replay_window(spec, config_)));
+async::Task<Outcome<>> Daemon::create(StorageSpec spec, bool is_there) {
+    CO_TRY_VOID(engine_.add_storage(spec, replay_window(spec, config_), is_there));
     if (spec.stopped) co_return Outcome<>{};
     const Outcome<> formed = co_await engine_.wait_formed(spec.name);
     if (formed) co_return formed;
     (void)co_await engine_.remove_storage(spec.name);  // nobody can use it yet
-    co_return refuse(formed.error().code, fmt::format("storage '{}' was not created: {}", spec.name,
-                                                      formed.error().text));
+    co_return refuse(formed.error().code,
+                     fmt::format("storage '{}' was not {}: {}", spec.name,
+                                 is_there ? "assembled" : "created", formed.error().text));
 }
 
 async::Task<Outcome<>> Daemon::storage_create(StorageSpec spec, bool start) {
@@ -198,22 +206,67 @@ async::Task<Outcome<>> Daemon::storage_create(StorageSpec spec, bool start) {
     next.config.storages.push_back(spec);
     CO_TRY_VOID(check(next.config, fmt::format("storage '{}'", spec.name)));
     record(next.state, file_, spec);
-    CO_TRY_VOID(co_await create(spec));
+    CO_TRY_VOID(co_await create(spec, false));
     const Outcome<> noted = commit(std::move(next));
     if (!noted) (void)co_await engine_.remove_storage(spec.name);  // `noted` is what is told
     co_return noted;
 }
 
-async::Task<Outcome<>> Daemon::storage_start(std::string name) {
+async::Task<Outcome<>> Daemon::storage_assemble(StorageSpec spec) {
+    co_await changing_.acquire();
+    const Turn turn(changing_);
+    if (config_.find_storage(spec.name) != nullptr)
+        co_return refuse(
+            ErrorCode::exists,
+            fmt::format("there is a storage '{}' already: 'dst status' says how it is", spec.name));
+    if (spec.algorithm != kMirror)
+        co_return refuse(ErrorCode::unsupported,
+                         fmt::format("storage '{}': only mirrors have metadata to assemble them "
+                                     "from; 'dst storage create' makes others",
+                                     spec.name));
+    spec.stopped = false;
+    Change next = change();
+    next.config.storages.push_back(spec);
+    CO_TRY_VOID(check(next.config, fmt::format("storage '{}'", spec.name)));
+    record(next.state, file_, spec);
+    CO_TRY_VOID(co_await create(spec, true));
+    const Outcome<> noted = commit(std::move(next));
+    if (!noted) (void)co_await engine_.remove_storage(spec.name);  // `noted` is what is told
+    co_return noted;
+}
+
+async::Task<Outcome<>> Daemon::storage_start(std::string name, Starting how) {
     co_await changing_.acquire();
     const Turn turn(changing_);
     Change next = change();
     CO_TRY(StorageSpec* const spec, find_storage(next, name));
+    if (engine_.is_started(name)) co_return engine_.start_storage(name, how);
     spec->stopped = false;
     record(next.state, file_, *spec);
     CO_TRY_VOID(note(next));
-    Outcome<> started = engine_.start_storage(name);
+    Outcome<> started = engine_.start_storage(name, how);
     if (!started) co_return take_back(std::move(started.error()));
+    adopt(std::move(next));
+    co_return Outcome<>{};
+}
+
+async::Task<Outcome<>> Daemon::storage_verify(std::string name, bool repair) {
+    CO_TRY_VOID(check_known(name));
+    co_return engine_.begin_comparison(name, repair);
+}
+
+async::Task<Outcome<>> Daemon::storage_set_resync(std::string name, ResyncChange wanted) {
+    co_await changing_.acquire();
+    const Turn turn(changing_);
+    Change next = change();
+    CO_TRY(StorageSpec* const spec, find_storage(next, name));
+    if (wanted.size) spec->resync_size = to_bytes(*wanted.size);
+    if (wanted.timeout) spec->resync_timeout = *wanted.timeout;
+    CO_TRY_VOID(check(next.config, fmt::format("storage '{}'", name)));
+    record(next.state, file_, *spec);
+    CO_TRY_VOID(note(next));
+    Outcome<> done = engine_.set_resync(name, wanted);
+    if (!done) co_return take_back(std::move(done.error()));
     adopt(std::move(next));
     co_return Outcome<>{};
 }
@@ -244,19 +297,76 @@ async::Task<Outcome<>> Daemon::storage_remove(std::string name) {
     co_return removed;
 }
 
-async::Task<Outcome<>> Daemon::node_add(std::string storage, NodeSpec node) {
+namespace {
+
+/// Nodes of that type, wherever they are listed.
+void erase_node(StorageSpec& spec, const std::string& type) {
+    const auto is_it = [&](const NodeSpec& node) { return to_string(node) == type; };
+    std::erase_if(spec.nodes, is_it);
+    std::erase_if(spec.witnesses, is_it);
+}
+
+void list_node(StorageSpec& spec, const NodeSpec& node, bool is_witness) {
+    std::vector<NodeSpec>& nodes = is_witness ? spec.witnesses : spec.nodes;
+    // The administrator may have written it down before it was one.
+    if (std::ranges::find(nodes, node) == nodes.end()) nodes.push_back(node);
+}
+
+}  // namespace
+
+async::Task<Outcome<>> Daemon::node_add(std::string storage, NodeSpec node, Adding how) {
     co_await changing_.acquire();
     const Turn turn(changing_);
     Change next = change();
     CO_TRY(StorageSpec* const spec, find_storage(next, storage));
-    spec->nodes.push_back(node);
+    if (spec->algorithm != kMirror)
+        spec->nodes.push_back(node);
+    else
+        list_node(*spec, node, how.is_witness);
     CO_TRY_VOID(check(next.config, fmt::format("storage '{}'", storage)));
     record(next.state, file_, *spec);
     CO_TRY_VOID(note(next));
-    Outcome<> added = co_await engine_.add_node(storage, std::move(node));
+    Outcome<> added = co_await engine_.add_node(storage, std::move(node), how);
     if (!added) co_return take_back(std::move(added.error()));
     adopt(std::move(next));
     co_return Outcome<>{};
+}
+
+async::Task<Outcome<>> Daemon::node_remove(std::string storage, std::string node) {
+    co_await changing_.acquire();
+    const Turn turn(changing_);
+    CO_TRY_VOID(check_known(storage));
+    CO_TRY(const std::string type, co_await engine_.remove_node(storage, std::move(node)));
+    Change next = change();
+    CO_TRY(StorageSpec* const spec, find_storage(next, storage));
+    erase_node(*spec, type);
+    record(next.state, file_, *spec);
+    co_return commit(std::move(next));
+}
+
+async::Task<Outcome<>> Daemon::node_replace(std::string storage, std::string node, NodeSpec by,
+                                            Adding how) {
+    co_await changing_.acquire();
+    const Turn turn(changing_);
+    Change next = change();
+    CO_TRY(StorageSpec* const spec, find_storage(next, storage));
+    list_node(*spec, by, how.is_witness);
+    CO_TRY_VOID(check(next.config, fmt::format("storage '{}'", storage)));
+    // Both are noted until it is known how it ends: what is no node is left alone.
+    record(next.state, file_, *spec);
+    CO_TRY_VOID(note(next));
+    auto replaced = co_await engine_.replace_node(storage, std::move(node), std::move(by), how);
+    if (!replaced) co_return take_back(std::move(replaced.error()));
+    erase_node(*spec, *replaced);
+    record(next.state, file_, *spec);
+    co_return commit(std::move(next));
+}
+
+async::Task<Outcome<>> Daemon::node_mark(std::string storage, std::string node, NodeMark mark) {
+    co_await changing_.acquire();
+    const Turn turn(changing_);
+    CO_TRY_VOID(check_known(storage));
+    co_return co_await engine_.mark_node(storage, std::move(node), mark);
 }
 
 async::Task<Outcome<>> Daemon::export_add(ExportSpec spec) {

@@ -39,10 +39,17 @@ class Daemon final : public Operations {
 
     async::Task<Outcome<Status>> status() override;
     async::Task<Outcome<>> storage_create(StorageSpec spec, bool start) override;
-    async::Task<Outcome<>> storage_start(std::string name) override;
+    async::Task<Outcome<>> storage_assemble(StorageSpec spec) override;
+    async::Task<Outcome<>> storage_start(std::string name, Starting how) override;
+    async::Task<Outcome<>> storage_verify(std::string name, bool repair) override;
+    async::Task<Outcome<>> storage_set_resync(std::string name, ResyncChange change) override;
     async::Task<Outcome<>> storage_stop(std::string name) override;
     async::Task<Outcome<>> storage_remove(std::string name) override;
-    async::Task<Outcome<>> node_add(std::string storage, NodeSpec node) override;
+    async::Task<Outcome<>> node_add(std::string storage, NodeSpec node, Adding how) override;
+    async::Task<Outcome<>> node_remove(std::string storage, std::string node) override;
+    async::Task<Outcome<>> node_replace(std::string storage, std::string node, NodeSpec by,
+                                        Adding how) override;
+    async::Task<Outcome<>> node_mark(std::string storage, std::string node, NodeMark mark) override;
     async::Task<Outcome<>> export_add(ExportSpec spec) override;
     async::Task<Outcome<>> export_remove(std::string name) override;
     async::Task<Outcome<std::vector<ExportStatus>>> export_list() override;
@@ -68,7 +75,8 @@ class Daemon final : public Operations {
     async::Task<Outcome<>> start_exports();
     [[nodiscard]] std::vector<AlgorithmStatus> algorithms() const;
     [[nodiscard]] std::vector<std::string> warnings() const;
-    async::Task<Outcome<>> create(StorageSpec spec);
+    async::Task<Outcome<>> create(StorageSpec spec, bool is_there);
+    [[nodiscard]] Outcome<> check_known(const std::string& name) const;
 
     io::World world_;
     const Config file_;

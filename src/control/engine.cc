@@ -137,7 +137,7 @@ Outcome<storage::MirrorSettings> Engine::mirror_settings(const StorageSpec& spec
     return mirror;
 }
 
-Outcome<> Engine::add_storage(const StorageSpec& spec, ByteCount replay_window) {
+Outcome<> Engine::add_storage(const StorageSpec& spec, ByteCount replay_window, bool is_there) {
     CHECK(!storages_.contains(spec.name));
     storage::Settings settings{.name = spec.name,
                                .algorithm = spec.algorithm,
@@ -153,7 +153,7 @@ Outcome<> Engine::add_storage(const StorageSpec& spec, ByteCount replay_window) 
         TRY(settings.mirror, mirror_settings(spec));
     }
     auto made = storage::make_storage(around_, std::move(settings));
-    if (!spec.stopped) TRY_VOID(made->start());
+    if (!spec.stopped) TRY_VOID(made->start({.is_there = is_there}));
     storages_.emplace(spec.name, std::move(made));
     return {};
 }
@@ -163,11 +163,24 @@ async::Task<Outcome<>> Engine::wait_formed(std::string name) {
     co_return co_await waited.formed(around_.world.clock.now() + kCommandMax);
 }
 
-Outcome<> Engine::start_storage(const std::string& name) {
+bool Engine::is_started(const std::string& name) const { return storages_.at(name)->is_started(); }
+
+Outcome<> Engine::start_storage(const std::string& name, const Starting& how) {
     storage::Storage& started = *storages_.at(name);
-    if (started.is_started())
-        return refuse(ErrorCode::exists, fmt::format("storage '{}' runs already", name));
-    return started.start();
+    storage::Overruling overruling{.force = how.force};
+    if (!how.keep.empty()) {
+        const auto cookie = node::parse_cookie(how.keep);
+        if (!cookie)
+            return refuse(
+                fmt::format("{} is no node: give its 16 hex digits, as the reason of "
+                            "'dst status' has them",
+                            how.keep));
+        overruling.keep = *cookie;
+    }
+    const bool overrules = how.force || overruling.keep;
+    if (!started.is_started()) return started.start(overruling);
+    if (overrules) return started.overrule(overruling);
+    return refuse(ErrorCode::exists, fmt::format("storage '{}' runs already", name));
 }
 
 /// Who uses a storage: an export or another storage; empty if nobody does.
@@ -199,10 +212,69 @@ async::Task<Outcome<>> Engine::remove_storage(std::string name) {
     co_return stopped;
 }
 
-async::Task<Outcome<>> Engine::add_node(std::string name, NodeSpec node) {
+async::Task<Outcome<>> Engine::add_node(std::string name, NodeSpec node, Adding how) {
     CO_TRY(auto member, member_of(node));
-    co_return co_await storages_.at(name)->add_node(std::move(member),
-                                                    around_.world.clock.now() + kCommandMax);
+    co_return co_await storages_.at(name)->add_node(
+        std::move(member), {.is_witness = how.is_witness, .force = how.force},
+        around_.world.clock.now() + kCommandMax);
+}
+
+/// By its cookie, by the name of its directory in the tree, or by its type if that is clear.
+Outcome<storage::NodeStatus> Engine::find_node(const std::string& name,
+                                               const std::string& node) const {
+    const auto dash = node.rfind('-');
+    const auto cookie = node::parse_cookie(
+        node.starts_with("n-") ? std::string_view(node).substr(dash + 1) : std::string_view(node));
+    std::vector<storage::NodeStatus> found;
+    for (storage::NodeStatus& each : storages_.at(name)->status().nodes)
+        if (cookie ? each.cookie == *cookie : each.type == node) found.push_back(std::move(each));
+    if (found.size() > 1)
+        return refuse(
+            fmt::format("storage '{}' has {} nodes '{}': give the cookie, as 'dst status "
+                        "--json' has it",
+                        name, found.size(), node));
+    if (found.empty() || found.front().cookie == 0)
+        return refuse(
+            ErrorCode::not_found,
+            fmt::format("storage '{}' has no node '{}': 'dst status' lists them", name, node));
+    return std::move(found.front());
+}
+
+async::Task<Outcome<std::string>> Engine::remove_node(std::string name, std::string node) {
+    CO_TRY(const storage::NodeStatus found, find_node(name, node));
+    CO_TRY_VOID(co_await storages_.at(name)->remove_node(found.cookie,
+                                                         around_.world.clock.now() + kCommandMax));
+    co_return found.type;
+}
+
+async::Task<Outcome<std::string>> Engine::replace_node(std::string name, std::string node,
+                                                       NodeSpec spec, Adding how) {
+    CO_TRY(const storage::NodeStatus found, find_node(name, node));
+    CO_TRY(auto member, member_of(spec));
+    CO_TRY_VOID(co_await storages_.at(name)->replace_node(
+        found.cookie, std::move(member), {.is_witness = how.is_witness, .force = how.force},
+        around_.world.clock.now() + kCommandMax));
+    co_return found.type;
+}
+
+async::Task<Outcome<>> Engine::mark_node(std::string name, std::string node, NodeMark mark) {
+    CO_TRY(const storage::NodeStatus found, find_node(name, node));
+    storage::Storage& marked = *storages_.at(name);
+    if (mark == NodeMark::clean) co_return co_await marked.mark_clean(found.cookie);
+    co_return co_await marked.mark_dirty(found.cookie, around_.world.clock.now() + kCommandMax);
+}
+
+Outcome<> Engine::begin_comparison(const std::string& name, bool repair) {
+    return storages_.at(name)->begin_comparison(repair);
+}
+
+Outcome<> Engine::set_resync(const std::string& name, const ResyncChange& change) {
+    storage::Storage& changed = *storages_.at(name);
+    storage::ResyncSettings settings =
+        changed.resync_settings().value_or(storage::ResyncSettings{});
+    settings.window = change.size.value_or(settings.window);
+    settings.interval = change.timeout.value_or(settings.interval);
+    return changed.set_resync(settings);
 }
 
 async::Task<Outcome<std::unique_ptr<block::Device>>> Engine::open_device(const ExportSpec& spec) {
@@ -378,7 +450,17 @@ void Engine::report(const Config& config, Status& status) const {
                          .since = from.since,
                          .attached_as = {},
                          .nodes = {},
-                         .resync = {}};
+                         .resync = {.done = from.resync.done,
+                                    .total = from.resync.total,
+                                    .rate = from.resync.bytes_per_second}};
+        if (const auto& found = from.comparison)
+            to.verify = {.running = found->is_running,
+                         .complete = found->is_complete,
+                         .done = found->done,
+                         .total = found->total,
+                         .different = found->different,
+                         .repaired = found->repaired,
+                         .skipped = found->skipped};
         for (storage::NodeStatus& node : from.nodes)
             to.nodes.push_back({.cookie = node::to_string(node.cookie),
                                 .type = node.type,

@@ -13,6 +13,7 @@
 #include "async/scope.h"
 #include "block/buffer.h"
 #include "control/config.h"
+#include "control/operations.h"
 #include "control/status.h"
 #include "export/exporter.h"
 #include "io/world.h"
@@ -35,16 +36,25 @@ class Engine {
 
     /// Makes a storage; starts it unless it is to be stopped. Does not wait for its nodes. The
     /// storages below it must be there.
-    Outcome<> add_storage(const StorageSpec& spec, ByteCount replay_window);
+    /// `is_there`: nothing is made anew, what its nodes say is formed.
+    Outcome<> add_storage(const StorageSpec& spec, ByteCount replay_window, bool is_there = false);
     /// Waits for its nodes, as long as a command may take. Suspends.
     async::Task<Outcome<>> wait_formed(std::string name);
-    Outcome<> start_storage(const std::string& name);
+    Outcome<> start_storage(const std::string& name, const Starting& how);
+    [[nodiscard]] bool is_started(const std::string& name) const;
     /// May it be stopped or removed? Not while it is in use.
     [[nodiscard]] Outcome<> check_unused(const std::string& name) const;
     /// Done in any case; the text says what acknowledged changes were lost in doing so. Suspends.
     async::Task<Outcome<>> stop_storage(std::string name, io::TimePoint deadline);
     async::Task<Outcome<>> remove_storage(std::string name);
-    async::Task<Outcome<>> add_node(std::string storage, NodeSpec node);
+    async::Task<Outcome<>> add_node(std::string storage, NodeSpec node, Adding how);
+    /// The type of the node, as its spec is written, comes with the removal.
+    async::Task<Outcome<std::string>> remove_node(std::string storage, std::string node);
+    async::Task<Outcome<std::string>> replace_node(std::string storage, std::string node,
+                                                   NodeSpec spec, Adding how);
+    async::Task<Outcome<>> mark_node(std::string storage, std::string node, NodeMark mark);
+    Outcome<> begin_comparison(const std::string& storage, bool repair);
+    Outcome<> set_resync(const std::string& storage, const ResyncChange& change);
 
     /// Opens the device and shows it. Suspends.
     async::Task<Outcome<>> add_export(ExportSpec spec);
@@ -75,6 +85,8 @@ class Engine {
     };
     [[nodiscard]] Outcome<storage::MemberSpec> member_of(const NodeSpec& node) const;
     [[nodiscard]] Outcome<storage::MirrorSettings> mirror_settings(const StorageSpec& spec) const;
+    [[nodiscard]] Outcome<storage::NodeStatus> find_node(const std::string& storage,
+                                                         const std::string& node) const;
     [[nodiscard]] std::string user_of(const std::string& storage) const;
     async::Task<void> let_go(std::shared_ptr<Leaving> leaving);
     async::Task<Outcome<std::unique_ptr<block::Device>>> open_device(const ExportSpec& spec);

@@ -5,7 +5,10 @@
 // nothing changed. What an operation changes survives a restart (state_file.h).
 #pragma once
 
+#include <chrono>
+#include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -16,6 +19,27 @@
 
 namespace dst::control {
 
+/// What a person says about a storage that waits.
+struct Starting {
+    bool force = false;
+    std::string keep{};  // a node, where sides have diverged
+};
+
+/// How a node is taken in.
+struct Adding {
+    bool is_witness = false;
+    /// Whatever lies where its metadata will be is overwritten.
+    bool force = false;
+};
+
+enum class NodeMark : std::uint8_t { dirty, clean };
+
+/// What is not given stays.
+struct ResyncChange {
+    std::optional<SectorCount> size{};
+    std::optional<std::chrono::milliseconds> timeout{};
+};
+
 class Operations {
   public:
     virtual ~Operations() = default;
@@ -24,12 +48,26 @@ class Operations {
 
     /// `start`: form it at once; else it is there, stopped.
     virtual async::Task<Outcome<>> storage_create(StorageSpec spec, bool start) = 0;
-    virtual async::Task<Outcome<>> storage_start(std::string name) = 0;
+    /// Makes a storage known whose nodes have its metadata; makes nothing anew.
+    virtual async::Task<Outcome<>> storage_assemble(StorageSpec spec) = 0;
+    /// One that is stopped; or one that waits, if `how` says something about that.
+    virtual async::Task<Outcome<>> storage_start(std::string name, Starting how) = 0;
     /// Finishes its requests and flushes.
     virtual async::Task<Outcome<>> storage_stop(std::string name) = 0;
     /// Refused (`busy`) while it is exported, attached, or a node of another.
     virtual async::Task<Outcome<>> storage_remove(std::string name) = 0;
-    virtual async::Task<Outcome<>> node_add(std::string storage, NodeSpec node) = 0;
+    /// Begins to compare its copies, and to make them equal if `repair`; the status has the result.
+    virtual async::Task<Outcome<>> storage_verify(std::string name, bool repair) = 0;
+    virtual async::Task<Outcome<>> storage_set_resync(std::string name, ResyncChange change) = 0;
+
+    // `node` is a cookie (16 hex digits), the name of its directory in the tree, or its type.
+
+    virtual async::Task<Outcome<>> node_add(std::string storage, NodeSpec spec, Adding how) = 0;
+    virtual async::Task<Outcome<>> node_remove(std::string storage, std::string node) = 0;
+    virtual async::Task<Outcome<>> node_replace(std::string storage, std::string node,
+                                                NodeSpec spec, Adding how) = 0;
+    virtual async::Task<Outcome<>> node_mark(std::string storage, std::string node,
+                                             NodeMark mark) = 0;
 
     virtual async::Task<Outcome<>> export_add(ExportSpec spec) = 0;
     /// Closes its connections.

@@ -46,6 +46,18 @@ struct ResyncStatus {
     friend bool operator==(const ResyncStatus&, const ResyncStatus&) = default;
 };
 
+/// Of `dst storage verify`.
+struct ComparisonStatus {
+    bool running = false;
+    bool complete = false;  // it came to the end
+    SectorCount done;
+    SectorCount total;
+    SectorCount different;
+    SectorCount repaired;
+    SectorCount skipped;  // could not be compared
+    friend bool operator==(const ComparisonStatus&, const ComparisonStatus&) = default;
+};
+
 struct StorageStatus {
     std::string name;
     std::string algorithm;
@@ -58,6 +70,8 @@ struct StorageStatus {
     std::vector<std::string> attached_as;
     std::vector<NodeStatus> nodes;
     ResyncStatus resync;
+    /// Nothing if its copies were not compared since it was formed.
+    std::optional<ComparisonStatus> verify{};
     friend bool operator==(const StorageStatus&, const StorageStatus&) = default;
 };
 

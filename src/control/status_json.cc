@@ -38,19 +38,31 @@ Json made(const NodeStatus& node) {
             {"flags", node.flags}};
 }
 
+Json made(const ComparisonStatus& comparison) {
+    return {{"running", comparison.running},
+            {"complete", comparison.complete},
+            {"done", comparison.done.value()},
+            {"total", comparison.total.value()},
+            {"different", comparison.different.value()},
+            {"repaired", comparison.repaired.value()},
+            {"skipped", comparison.skipped.value()}};
+}
+
 Json made(const StorageStatus& storage) {
-    return {{"name", storage.name},
-            {"algorithm", storage.algorithm},
-            {"size", storage.size.value()},
-            {"state", to_string(storage.state)},
-            {"reason", storage.reason},
-            {"since", to_rfc3339(storage.since)},
-            {"attached_as", storage.attached_as},
-            {"nodes", made(storage.nodes)},
-            {"resync",
-             {{"done", storage.resync.done.value()},
-              {"total", storage.resync.total.value()},
-              {"rate", storage.resync.rate}}}};
+    Json json = {{"name", storage.name},
+                 {"algorithm", storage.algorithm},
+                 {"size", storage.size.value()},
+                 {"state", to_string(storage.state)},
+                 {"reason", storage.reason},
+                 {"since", to_rfc3339(storage.since)},
+                 {"attached_as", storage.attached_as},
+                 {"nodes", made(storage.nodes)},
+                 {"resync",
+                  {{"done", storage.resync.done.value()},
+                   {"total", storage.resync.total.value()},
+                   {"rate", storage.resync.rate}}}};
+    if (storage.verify) json["verify"] = made(*storage.verify);
+    return json;
 }
 
 Json made(const ExportStatus& share) {
@@ -112,18 +124,30 @@ NodeStatus read_node(const Json& json) {
             texts(json, "flags")};
 }
 
+std::optional<ComparisonStatus> read_comparison(const Json& json) {
+    if (!json.is_object()) return std::nullopt;
+    return ComparisonStatus{.running = json.value("running", false),
+                            .complete = json.value("complete", false),
+                            .done = sectors(json, "done"),
+                            .total = sectors(json, "total"),
+                            .different = sectors(json, "different"),
+                            .repaired = sectors(json, "repaired"),
+                            .skipped = sectors(json, "skipped")};
+}
+
 StorageStatus read_storage(const Json& json) {
     const Json resync = json.value("resync", Json::object());
-    return {json.value("name", ""),
-            json.value("algorithm", ""),
-            sectors(json, "size"),
-            read_state(json.value("state", "")),
-            json.value("reason", ""),
-            time(json, "since"),
-            texts(json, "attached_as"),
-            list(json, "nodes", read_node),
-            {sectors(resync, "done"), sectors(resync, "total"),
-             resync.value("rate", std::uint64_t{0})}};
+    return {
+        json.value("name", ""),
+        json.value("algorithm", ""),
+        sectors(json, "size"),
+        read_state(json.value("state", "")),
+        json.value("reason", ""),
+        time(json, "since"),
+        texts(json, "attached_as"),
+        list(json, "nodes", read_node),
+        {sectors(resync, "done"), sectors(resync, "total"), resync.value("rate", std::uint64_t{0})},
+        read_comparison(json.value("verify", Json()))};
 }
 
 ExportStatus read_export(const Json& json) {

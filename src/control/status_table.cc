@@ -135,6 +135,20 @@ std::string resync_line(const StorageStatus& storage) {
                        human_size(ByteCount(resync.rate)));
 }
 
+std::string verify_line(const StorageStatus& storage) {
+    if (!storage.verify) return {};
+    const ComparisonStatus& found = *storage.verify;
+    std::string line = fmt::format("verify of {}: ", harmless(storage.name));
+    if (found.running)
+        line += fmt::format("{} of {} compared, ", shown(found.done), shown(found.total));
+    line += fmt::format("{} sectors differ", found.different.value());
+    if (found.repaired.value() > 0)
+        line += fmt::format(", {} were made equal", found.repaired.value());
+    if (found.skipped.value() > 0)
+        line += fmt::format(", {} could not be compared", found.skipped.value());
+    return line + "\n";
+}
+
 }  // namespace
 
 std::string storage_table(const Status& status, TableStyle style) {
@@ -147,7 +161,7 @@ std::string storage_table(const Status& status, TableStyle style) {
     for (const auto& storage : status.storages) {
         storages.push_back(storage_row(storage, status.time));
         for (const auto& node : storage.nodes) nodes.push_back(node_row(storage, node));
-        resyncs += resync_line(storage);
+        resyncs += resync_line(storage) + verify_line(storage);
     }
     std::string out = format_rows(storages, style);
     if (nodes.size() > 1) out += "\n" + format_rows(nodes, style);

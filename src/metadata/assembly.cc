@@ -1,5 +1,7 @@
 #include "metadata/assembly.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <tuple>
 #include <utility>
@@ -198,6 +200,40 @@ Start start_from(Attempt attempt, std::vector<LeftOut> left_out) {
     return start;
 }
 
+/// Starts from the copy that a person has declared to be right, on the way of the newest age that
+/// came from it, if there is one such.
+Decision start_declared(const Situation& situation, const Survey& found, Cookie clean) {
+    const auto declared = std::ranges::find_if(
+        found.nodes, [clean](const Seen& seen) { return seen.superblock->cookie == clean; });
+    if (declared == found.nodes.end()) return blocked({{Kind::no_source, text::not_there(clean)}});
+    std::vector<Obstacle> obstacles;
+    for (const Seen& seen : found.nodes)
+        if (!is_available(*seen.place)) obstacles.push_back({Kind::held, text::held(*seen.place)});
+    if (!is_all_forced(situation, obstacles)) return blocked(std::move(obstacles));
+    const Form* base = &declared->form();
+    for (const Seen& seen : found.nodes)
+        if (passes_through(seen.history(), base->history.age)) base = &seen.form();
+    const NodeRecord* const record = base->find(clean);
+    if (record == nullptr || record->is_witness)
+        return Refuse{.reason = text::no_member(*declared->place), .obstacles = {}};
+    Start start{.base = *base, .left_out = found.left_out, .is_declared = true};
+    start.votes_begin_anew = true;
+    start.sources.push_back(declared->member());
+    for (const Seen& seen : found.nodes) {
+        const NodeRecord* const other = base->find(seen.superblock->cookie);
+        if (other == nullptr)
+            start.left_out.push_back({.place = seen.index, .reason = text::no_member(*seen.place)});
+        else if (other->is_witness)
+            start.witnesses.push_back(seen.member());
+        else if (seen.superblock->cookie != clean)
+            start.joiners.push_back({.member = seen.member(), .is_all_stale = true});
+    }
+    for (const NodeRecord* const absent : absent_votes_of(found.nodes, *base))
+        start.lost_votes.push_back(absent->cookie);
+    start.overridden = std::move(obstacles);
+    return start;
+}
+
 }  // namespace
 
 Decision decide(const Situation& situation) {
@@ -207,6 +243,7 @@ Decision decide(const Situation& situation) {
     if (auto obstacles = contradictions(situation, found.nodes); !obstacles.empty())
         return blocked(std::move(obstacles));
     if (is_to_be_made(situation, found.nodes)) return make_new(situation);
+    if (situation.clean) return start_declared(situation, found, *situation.clean);
 
     std::vector<LeftOut> left_out = found.left_out;
     Attempt free = attempt_freely(situation, found.nodes, left_out);
@@ -240,6 +277,14 @@ Form first_form(const Start& start, std::span<const Cookie> attached, std::uint6
         CHECK(std::ranges::find(start.sources, cookie, &Member::cookie) != start.sources.end());
     CHECK(broken_rule(form) == nullptr);
     return form;
+}
+
+std::string stranger(const Form& current, const Place& seen) {
+    if (const auto* superblock = std::get_if<Superblock>(&seen.seen))
+        return text::stranger(current, seen, *superblock);
+    if (const auto* unreadable = std::get_if<Unreadable>(&seen.seen))
+        return text::stranger(current, seen, *unreadable);
+    return fmt::format("{}: {}", seen.name, std::get<Unreachable>(seen.seen).why);
 }
 
 Admission admit(const Form& current, const Superblock& arriving) {

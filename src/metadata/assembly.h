@@ -61,6 +61,8 @@ struct Situation {
     /// Where sides have diverged and counting can't tell, go on with that of this node
     /// (`dst storage resolve`).
     std::optional<Cookie> keep{};
+    /// A person says that this node's copy is the right one, whatever it lacks.
+    std::optional<Cookie> clean{};
 };
 
 // What to do.
@@ -132,6 +134,9 @@ struct Start {
     /// Nothing before this age may be decided by counting votes any more: --force did without a
     /// majority, or `keep` gave a side up.
     bool votes_begin_anew = false;
+    /// The source was declared to be right (`clean`): nothing of what others have counts, nor of
+    /// what bitmaps say.
+    bool is_declared = false;
 };
 
 /// It can't start now and may later, by itself.
@@ -156,6 +161,9 @@ using Decision = std::variant<Create, Start, Wait, Refuse>;
 /// the caller brings instances and types up to date.
 [[nodiscard]] Form first_form(const Start& start, std::span<const Cookie> attached,
                               std::uint64_t new_id, Head head);
+
+/// Why what was seen at a place is no node of the storage that has `current`, and what to do.
+[[nodiscard]] std::string stranger(const Form& current, const Place& seen);
 
 /// What a node is to a head that runs: `current` is the age that it sent last, in force or coming
 /// from one that is.

@@ -80,6 +80,32 @@ std::string held(const Place& place) {
                            : "has not been gone for as long as takeover says");
 }
 
+std::string stranger(const Form& current, const Place& place, const Superblock& superblock) {
+    if (superblock.form.storage_id == current.storage_id)
+        return fmt::format("{} was a node and is none any more: 'dst node add' makes it one anew",
+                           place.name);
+    return fmt::format(
+        "{} belongs to another storage, '{}' ({}): correct the configuration, or take it over with "
+        "'dst node add --force'",
+        place.name, superblock.form.name, to_string(superblock.form.storage_id));
+}
+
+std::string stranger(const Form& /*current*/, const Place& place, const Unreadable& unreadable) {
+    return unreadable.kind == Unreadable::Kind::blank
+               ? fmt::format(
+                     "{} is blank and no node yet: 'dst node add' makes it one, 'dst node "
+                     "replace' puts it in the place of another one",
+                     place.name)
+               : fmt::format(
+                     "{} {}: correct the configuration, or take it over with 'dst node add "
+                     "--force'",
+                     place.name, to_string(unreadable));
+}
+
+std::string not_there(Cookie cookie) {
+    return fmt::format("waits for node {}, whose copy was said to be the right one", hex(cookie));
+}
+
 std::string no_member(const Place& place) {
     return fmt::format("{}: was removed from the storage: add it anew", place.name);
 }

@@ -24,6 +24,11 @@ namespace dst::metadata::text {
 [[nodiscard]] std::string no_source(const Situation& situation, const Form& base);
 
 /// Why nodes are left out of a storage that starts.
+[[nodiscard]] std::string not_there(Cookie cookie);
+[[nodiscard]] std::string stranger(const Form& current, const Place& place,
+                                   const Superblock& superblock);
+[[nodiscard]] std::string stranger(const Form& current, const Place& place,
+                                   const Unreadable& unreadable);
 [[nodiscard]] std::string no_member(const Place& place);
 [[nodiscard]] std::string interrupted(const Place& place);
 

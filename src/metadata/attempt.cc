@@ -35,17 +35,6 @@ bool has_vote(const Seen& seen, const Form& form) {
     return record != nullptr && record->has_vote && seen.place->can_reserve;
 }
 
-std::vector<const NodeRecord*> absent_votes(const SeenNodes& nodes, const Form& form) {
-    std::vector<const NodeRecord*> absent;
-    for (const NodeRecord& record : form.nodes) {
-        const bool is_here = std::ranges::any_of(nodes, [&](const Seen& seen) {
-            return seen.superblock->cookie == record.cookie && has_vote(seen, form);
-        });
-        if (record.has_vote && !is_here) absent.push_back(&record);
-    }
-    return absent;
-}
-
 /// Counting votes decides only among those who agree on who votes.
 bool agree_on_votes(const std::vector<const Form*>& forms) {
     return std::ranges::all_of(forms, [&](const Form* form) {
@@ -105,7 +94,7 @@ void choose_side(const Situation& situation, const Histories& newest, Attempt& a
     std::vector<const Form*> forms;
     for (const History* history : newest) forms.push_back(&form_of(attempt.nodes, history->age));
     const bool can_count = agree_on_votes(forms) && !is_any_cut_short(attempt.nodes);
-    const auto absent = absent_votes(attempt.nodes, *forms.front());
+    const auto absent = absent_votes_of(attempt.nodes, *forms.front());
     if (can_count) {
         Votes votes{.present = {}, .absent = absent.size(), .majority = forms.front()->majority()};
         for (const Seen& seen : attempt.nodes)
@@ -132,7 +121,7 @@ void check_presence(const Situation& situation, Attempt& attempt) {
             return seen.superblock->cookie == record.cookie && is_source(seen, base);
         });
     };
-    attempt.absent_votes = absent_votes(attempt.nodes, base);
+    attempt.absent_votes = absent_votes_of(attempt.nodes, base);
     if (base.quorum == Quorum::majority &&
         base.votes() - attempt.absent_votes.size() < base.majority())
         attempt.obstruct(Kind::no_majority,
@@ -149,6 +138,17 @@ void check_presence(const Situation& situation, Attempt& attempt) {
 }
 
 }  // namespace
+
+std::vector<const NodeRecord*> absent_votes_of(const SeenNodes& nodes, const Form& form) {
+    std::vector<const NodeRecord*> absent;
+    for (const NodeRecord& record : form.nodes) {
+        const bool is_here = std::ranges::any_of(nodes, [&](const Seen& seen) {
+            return seen.superblock->cookie == record.cookie && has_vote(seen, form);
+        });
+        if (record.has_vote && !is_here) absent.push_back(&record);
+    }
+    return absent;
+}
 
 Attempt attempt_with(const Situation& situation, SeenNodes nodes) {
     Attempt attempt{.nodes = std::move(nodes)};

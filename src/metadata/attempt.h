@@ -38,6 +38,10 @@ struct Attempt {
 /// `nodes` are of one storage, at least one.
 [[nodiscard]] Attempt attempt_with(const Situation& situation, SeenNodes nodes);
 
+/// Of the nodes that vote in `form` those that are not there.
+[[nodiscard]] std::vector<const NodeRecord*> absent_votes_of(const SeenNodes& nodes,
+                                                             const Form& form);
+
 /// This head may reserve it without displacing a head that may be alive.
 [[nodiscard]] inline bool is_available(const Place& place) {
     return place.holder != Holder::gone && place.holder != Holder::connected;

@@ -2,7 +2,9 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
+#include <string_view>
 #include <utility>
 
 #include "base/units.h"
@@ -13,6 +15,8 @@ namespace dst::node {
 /// A node's unique id; shown as 16 lower-case hex digits.
 using Cookie = std::uint64_t;
 [[nodiscard]] std::string to_string(Cookie cookie);
+/// 16 hex digits, as `to_string` writes them; nothing if it is something else, or 0.
+[[nodiscard]] std::optional<Cookie> parse_cookie(std::string_view text);
 
 class Node {
   public:

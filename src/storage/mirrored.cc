@@ -40,7 +40,7 @@ MirroredStorage::~MirroredStorage() = default;
 
 // Starting --------------------------------------------------------------------------------------
 
-Outcome<> MirroredStorage::start() {
+Outcome<> MirroredStorage::start(const Overruling& overruling) {
     CHECK(!is_started());
     if (!settings_.options.empty())
         return refuse(fmt::format("algorithm mirror has no option \"{}\": it takes none",
@@ -49,7 +49,8 @@ Outcome<> MirroredStorage::start() {
     if (nodes == 0 || nodes > metadata::kNodesMax)
         return refuse(
             fmt::format("a mirror has 1 to {} nodes, not {}", metadata::kNodesMax, nodes));
-    stopping_ = is_final_ = false;
+    stopping_ = is_final_ = was_fenced_ = begins_anew_ = false;
+    overruling_ = overruling;
     is_started_ = true;
     reason_ = "its nodes are being opened";
     since_ = around_.world.clock.wall_now();
@@ -87,8 +88,11 @@ async::Task<void> MirroredStorage::run() {
             log::info("storage {}: running, {} sectors", name(), geometry().size.value());
             co_await serve();
             if (stopping_) break;
-            note(fmt::format("fenced: {}", mirror_->fenced()), false);
-            was_fenced_ = true;
+            was_fenced_ = !mirror_->fenced().empty();
+            note(was_fenced_ ? fmt::format("fenced: {}", mirror_->fenced())
+                             : "it is formed anew, as a person has said",
+                 false);
+            begins_anew_ = false;
             become_unformed();
             co_await take_down(around_.world.clock.now());
             co_await release_all();
@@ -112,7 +116,8 @@ async::Task<metadata::Situation> MirroredStorage::look() {
     std::vector<SectorCount> sizes;
     for (int round = 0; round < 2; ++round) {
         situation.places.clear();
-        for (const auto& place : places_) situation.places.push_back(co_await place->look(sizes));
+        for (std::size_t at = 0; at < places_.size(); ++at)
+            situation.places.push_back(co_await places_[at]->look(sizes));
         if (round > 0) break;
         for (const metadata::Place& seen : situation.places)
             if (const auto* superblock = std::get_if<metadata::Superblock>(&seen.seen))
@@ -125,7 +130,9 @@ async::Task<metadata::Situation> MirroredStorage::look() {
             });
         if (is_complete || sizes.empty()) break;
     }
-    situation.force = force_;
+    situation.force = overruling_.force;
+    situation.keep = overruling_.keep;
+    situation.clean = overruling_.clean;
     co_return situation;
 }
 
@@ -155,7 +162,7 @@ async::Task<void> MirroredStorage::assemble() {
     if (!wanted.empty()) {
         // Rule 9: only then are the reservations claimed, of those that would take part, and all of
         // it is looked at again. A node that another head has is left to it.
-        if (!co_await claim(wanted, force_)) {
+        if (!co_await claim(wanted, overruling_.force)) {
             co_await release_all();
             co_return;
         }
@@ -167,7 +174,9 @@ async::Task<void> MirroredStorage::assemble() {
             co_return;
         }
     }
-    if (const auto* wait = std::get_if<metadata::Wait>(&decision)) {
+    if (overruling_.is_there && std::holds_alternative<metadata::Create>(decision)) {
+        note("its nodes are blank: 'dst storage create' makes a new storage of them", true);
+    } else if (const auto* wait = std::get_if<metadata::Wait>(&decision)) {
         note(wait->reason, false);
     } else if (const auto* refuse = std::get_if<metadata::Refuse>(&decision)) {
         note(refuse->reason, true);
@@ -176,7 +185,7 @@ async::Task<void> MirroredStorage::assemble() {
                                    ? co_await make()
                                    : co_await take_over(std::get<metadata::Start>(decision));
         if (done) {
-            force_ = false;
+            overruling_ = {};
             co_return;
         }
         note(done.error().text, false);
@@ -199,7 +208,7 @@ async::Task<bool> MirroredStorage::claim(const std::vector<std::size_t>& wanted,
 }
 
 async::Task<void> MirroredStorage::release_all() {
-    for (const auto& place : places_) co_await place->release();
+    for (std::size_t at = 0; at < places_.size(); ++at) co_await places_[at]->release();
 }
 
 void MirroredStorage::make_mirror(Form form) {
@@ -279,38 +288,91 @@ async::Task<Outcome<>> MirroredStorage::take_over(const metadata::Start& start) 
     const metadata::Head head{.id = around_.head.id, .incarnation = around_.head.incarnation};
     Form first = metadata::first_form(start, attached, draw(around_.world.random), head);
     make_mirror(start.base);
-    co_return co_await mirror_->assemble(std::move(first), attached.front(), std::move(others));
+    mirror::Takeover takeover{.first = std::move(first),
+                              .source = attached.front(),
+                              .others = std::move(others),
+                              .is_declared = start.is_declared};
+    for (const metadata::Joiner& joiner : start.joiners)
+        if (joiner.is_all_stale) takeover.given_up.push_back(joiner.member.cookie);
+    co_return co_await mirror_->assemble(std::move(takeover));
 }
 
 // Serving ---------------------------------------------------------------------------------------
 
-/// Until the mirror is fenced, or is to stop. Places that come are given to it.
+/// Until the mirror is fenced, or is to stop, or to begin anew. Places that come are given to it.
 async::Task<void> MirroredStorage::serve() {
-    while (!stopping_ && mirror_->fenced().empty()) {
+    const auto goes_on = [&] { return !stopping_ && !begins_anew_ && mirror_->fenced().empty(); };
+    while (goes_on()) {
         co_await find_nodes();
-        if (stopping_ || !mirror_->fenced().empty()) break;
+        co_await close_those_that_left();
+        if (!goes_on()) break;
         co_await events_.wait();
     }
 }
 
 /// Who was not there when it was assembled.
 async::Task<void> MirroredStorage::find_nodes() {
-    for (const auto& place : places_) {
-        if (place->cookie() || !place->is_connected()) continue;
+    for (std::size_t at = 0; at < places_.size(); ++at) {  // more may come meanwhile
+        Place& place = *places_[at];
+        if (place.cookie() || place.is_leaving() || place.is_in_hand() ||
+            !place.is_to_be_looked_at())
+            continue;
         std::vector<SectorCount> sizes;
         for (const NodeRecord& record : mirror_->form().nodes) sizes.push_back(record.size);
-        const metadata::Place seen = co_await place->look(std::move(sizes));
+        const metadata::Place seen = co_await place.look(std::move(sizes));
         if (stopping_ || !mirror_->fenced().empty()) co_return;
-        const auto* const superblock = std::get_if<metadata::Superblock>(&seen.seen);
-        if (superblock == nullptr) continue;
-        if (superblock->form.storage_id != mirror_->form().storage_id ||
-            mirror_->form().find(superblock->cookie) == nullptr) {
-            log::warning("storage {}: {} is no node of it: it belongs to '{}' ({})", name(),
-                         place->name(), superblock->form.name,
-                         metadata::to_string(superblock->form.storage_id));
+        if (place.is_in_hand()) continue;
+        Cookie cookie = place.cookie().value_or(0);
+        if (is_new_node(place, seen, cookie)) {
+            place.become_node(cookie);
+        } else if (cookie == 0 || mirror_->form().find(cookie) == nullptr ||
+                   std::get<metadata::Superblock>(seen.seen).form.storage_id !=
+                       mirror_->form().storage_id) {
+            place.forget_node();
+            const std::string why = metadata::stranger(mirror_->form(), seen);
+            if (place.note_stranger(why)) log::warning("storage {}: {}", name(), why);
             continue;
         }
-        mirror_->found(superblock->cookie, *place, place->is_local());
+        place.note_stranger({});
+        mirror_->found(cookie, place, place.is_local());
+    }
+}
+
+/// It was added, and has not got its first superblock yet: the table has one that nobody has seen,
+/// for this place, and of which nothing is right.
+bool MirroredStorage::is_new_node(const Place& place, const metadata::Place& seen,
+                                  Cookie& cookie) const {
+    const auto* const unreadable = std::get_if<metadata::Unreadable>(&seen.seen);
+    if (unreadable == nullptr || unreadable->kind != metadata::Unreadable::Kind::blank)
+        return false;
+    for (const NodeRecord& record : mirror_->form().nodes) {
+        if (record.type != metadata::cut_type(place.name()) || record.size != place.size() ||
+            record.is_witness != place.is_witness() || find(record.cookie) != nullptr ||
+            !mirror_->lacks_all(record.cookie))
+            continue;
+        cookie = record.cookie;
+        return true;
+    }
+    return false;
+}
+
+/// Places of nodes that were removed, once the mirror does not use them any more.
+async::Task<void> MirroredStorage::close_those_that_left() {
+    for (std::size_t at = 0; at < places_.size();) {
+        Place& place = *places_[at];
+        if (!place.is_leaving() ||
+            (place.cookie() && !mirror_->roster().is_gone(*place.cookie()))) {
+            ++at;
+            continue;
+        }
+        if (place.cookie()) mirror_->lost(*place.cookie());
+        co_await place.release();
+        std::vector<std::string> losses;  // none that count: it is no node any more
+        place.member().give_up();
+        co_await place.member().close(around_.world.clock.now(), losses);
+        std::erase_if(places_, [&](const auto& each) { return each.get() == &place; });
+        at = 0;
+        changes_.wake_all();
     }
 }
 
@@ -363,11 +425,6 @@ async::Task<Result<>> MirroredStorage::perform(block::Request& request) {
     return mirror_->execute(request);
 }
 
-async::Task<Outcome<>> MirroredStorage::add_node(MemberSpec spec, io::TimePoint /*deadline*/) {
-    co_return refuse(ErrorCode::unsupported,
-                     fmt::format("{} can't be added to a mirror yet", spec.type));
-}
-
 // Stopping --------------------------------------------------------------------------------------
 
 async::Task<void> MirroredStorage::take_down(io::TimePoint /*deadline*/) {
@@ -376,8 +433,13 @@ async::Task<void> MirroredStorage::take_down(io::TimePoint /*deadline*/) {
     // What waits there fails, so that everybody gets out.
     for (const auto& place : places_) place->drop();
     co_await drained();
+    co_await commands_ended();
     co_await mirror_->join();
     mirror_.reset();
+}
+
+async::Task<void> MirroredStorage::commands_ended() {
+    while (commands_ > 0) co_await command_ended_.wait();
 }
 
 async::Task<Outcome<>> MirroredStorage::stop(io::TimePoint deadline) {
@@ -406,6 +468,7 @@ async::Task<Outcome<>> MirroredStorage::stop(io::TimePoint deadline) {
     changes_.wake_all();
     co_await scope_.join();
     co_await drained();
+    co_await commands_ended();
     if (mirror_ != nullptr) co_await mirror_->join();
     if (was_formed) log::info("storage {}: stopped", name());
     become_unformed();
@@ -430,128 +493,6 @@ void MirroredStorage::hurry() {
 void MirroredStorage::abandon() {
     if (mirror_ != nullptr) mirror_->end();
     for (auto& place : places_) place->member().abandon();
-}
-
-// What can be seen of it ------------------------------------------------------------------------
-
-bool MirroredStorage::is_all_connected() const {
-    return is_formed() && mirror_->obstacle().empty();
-}
-
-std::size_t MirroredStorage::requests_waiting() const {
-    std::size_t waiting = mirror_ != nullptr ? mirror_->waiting() : 0;
-    for (const auto& place : places_) waiting += place->member().requests_waiting();
-    return waiting;
-}
-
-std::optional<Problem> MirroredStorage::dead_end() const {
-    if (is_final_) return Problem{ErrorCode::invalid, reason_};
-    if (mirror_ != nullptr) return std::nullopt;
-    for (const auto& place : places_)
-        if (place->member().is_hopeless())
-            return Problem{ErrorCode::not_found,
-                           fmt::format("{}: {}", place->name(), place->member().reason())};
-    return std::nullopt;
-}
-
-std::string MirroredStorage::obstacle() const {
-    if (is_formed()) return {};
-    if (!is_started()) return "it is stopped: start it with 'dst storage start " + name() + "'";
-    return reason_;
-}
-
-NodeStatus MirroredStorage::status_of(const NodeRecord& record,
-                                      const mirror::Mirror::NodeView& view) const {
-    const Place* const place = find(record.cookie);
-    NodeStatus status{.cookie = record.cookie,
-                      .type = place != nullptr ? place->name() : record.type,
-                      .start = {},
-                      .size = record.is_witness ? SectorCount() : mirror_->form().shape.data_size,
-                      .in_sync = view.state == mirror::NodeState::attached,
-                      .connected = view.is_connected,
-                      .stale = view.stale,
-                      .reason = view.reason,
-                      .since = view.since,
-                      .flags = {}};
-    if (place != nullptr) status.flags = place->member().flags();
-    if (record.is_witness) status.flags.emplace_back("witness");
-    if (view.state == mirror::NodeState::joining) status.flags.emplace_back("resync");
-    if (!view.is_connected)
-        status.reason = place != nullptr ? place->reason() : "the configuration does not name it";
-    return status;
-}
-
-NodeStatus MirroredStorage::status_of(const Place& place) const {
-    NodeStatus status{.cookie = place.cookie().value_or(0),
-                      .type = place.name(),
-                      .start = {},
-                      .size = {},
-                      .in_sync = false,
-                      .connected = place.is_connected(),
-                      .stale = {},
-                      .reason = place.reason(),
-                      .since = place.member().since(),
-                      .flags = place.member().flags()};
-    if (place.is_witness()) status.flags.emplace_back("witness");
-    return status;
-}
-
-StorageStatus MirroredStorage::status() const {
-    StorageStatus status{.name = name(),
-                         .algorithm = settings_.algorithm,
-                         .size = geometry().size,
-                         .state = State::stopped,
-                         .reason = {},
-                         .since = since_,
-                         .nodes = {}};
-    if (!is_started()) {
-        status.reason = "stopped; 'dst storage start " + name() + "' starts it";
-        for (const MemberSpec& spec : settings_.members)
-            status.nodes.push_back({.cookie = 0,
-                                    .type = spec.type,
-                                    .start = {},
-                                    .size = {},
-                                    .in_sync = false,
-                                    .connected = false,
-                                    .stale = {},
-                                    .reason = "the storage is stopped",
-                                    .since = since_,
-                                    .flags = {}});
-        return status;
-    }
-    if (!is_formed()) {
-        status.state = was_fenced_ ? State::fenced : State::waiting;
-        status.reason = reason_;
-        for (const auto& place : places_) status.nodes.push_back(status_of(*place));
-        return status;
-    }
-    std::vector<std::string> missing;
-    const auto views = mirror_->nodes();
-    for (const auto& view : views) {
-        const NodeRecord& record = *mirror_->form().find(view.cookie);
-        status.nodes.push_back(status_of(record, view));
-        const NodeStatus& node = status.nodes.back();
-        if (!record.is_witness && !node.in_sync)
-            missing.push_back(fmt::format("{}: {}", node.type, node.reason));
-        if (record.is_witness && !node.connected)
-            missing.push_back(fmt::format("{}: {}", node.type, node.reason));
-        status.since = std::max(status.since, node.since);
-    }
-    const std::string obstacle = mirror_->obstacle();
-    const std::size_t waiting = requests_waiting();
-    if (waiting > 0 && !obstacle.empty()) {
-        status.state = State::holding;
-        status.reason =
-            fmt::format("{} {}; goes on when it is back",
-                        waiting == 1 ? "1 request" : fmt::format("{} requests", waiting), obstacle);
-    } else if (!missing.empty()) {
-        status.state = State::degraded;
-        status.reason = fmt::format("{}", fmt::join(missing, "; "));
-    } else {
-        status.state = State::running;
-        status.reason = "all nodes are in sync";
-    }
-    return status;
 }
 
 }  // namespace dst::storage

@@ -23,13 +23,24 @@ class MirroredStorage final : public Storage,
     MirroredStorage(Surroundings& around, Settings settings);
     ~MirroredStorage() override;
 
-    Outcome<> start() override;
+    Outcome<> start(const Overruling& overruling) override;
     async::Task<Outcome<>> stop(io::TimePoint deadline) override;
     void hurry() override;
     void abandon() override;
     [[nodiscard]] bool is_all_connected() const override;
     [[nodiscard]] std::size_t requests_waiting() const override;
-    async::Task<Outcome<>> add_node(MemberSpec spec, io::TimePoint deadline) override;
+    async::Task<Outcome<>> add_node(MemberSpec spec, Adding adding,
+                                    io::TimePoint deadline) override;
+    async::Task<Outcome<>> remove_node(node::Cookie node, io::TimePoint deadline) override;
+    Outcome<> forget_place(const std::string& type) override;
+    async::Task<Outcome<>> replace_node(node::Cookie node, MemberSpec spec, Adding adding,
+                                        io::TimePoint deadline) override;
+    async::Task<Outcome<>> mark_dirty(node::Cookie node, io::TimePoint deadline) override;
+    async::Task<Outcome<>> mark_clean(node::Cookie node) override;
+    Outcome<> overrule(const Overruling& overruling) override;
+    Outcome<> begin_comparison(bool repair) override;
+    Outcome<> set_resync(ResyncSettings settings) override;
+    [[nodiscard]] std::optional<ResyncSettings> resync_settings() const override;
     [[nodiscard]] bool is_started() const override { return is_started_; }
     [[nodiscard]] StorageStatus status() const override;
     [[nodiscard]] std::string obstacle() const override;
@@ -53,10 +64,24 @@ class MirroredStorage final : public Storage,
     [[nodiscard]] Outcome<metadata::Form> new_form() const;
     async::Task<void> serve();
     async::Task<void> find_nodes();
+    [[nodiscard]] bool is_new_node(const Place& place, const metadata::Place& seen,
+                                   metadata::Cookie& cookie) const;
+    async::Task<void> close_those_that_left();
+    async::Task<void> commands_ended();
     async::Task<void> take_down(io::TimePoint deadline);
     async::Task<void> release_all();
     void make_mirror(metadata::Form form);
     void note(std::string reason, bool is_final);
+    // Live changes (mirrored_changes.cc).
+    class Command;
+    [[nodiscard]] Outcome<> check_serving() const;
+    [[nodiscard]] Outcome<const metadata::NodeRecord*> record_of(node::Cookie node) const;
+    async::Task<Outcome<Place*>> open_newcomer(MemberSpec spec, Adding adding,
+                                               io::TimePoint deadline);
+    async::Task<Outcome<>> check_newcomer(Place& place, Adding adding);
+    async::Task<Outcome<>> take_in(Place& place, Adding adding, io::TimePoint deadline);
+    async::Task<Outcome<>> take_out(node::Cookie node, io::TimePoint deadline);
+    async::Task<void> compare(bool repair);
     [[nodiscard]] Place* find(const Member& member) const;
     [[nodiscard]] Place* find(metadata::Cookie cookie) const;
     [[nodiscard]] NodeStatus status_of(const metadata::NodeRecord& record,
@@ -64,7 +89,10 @@ class MirroredStorage final : public Storage,
     [[nodiscard]] NodeStatus status_of(const Place& place) const;
 
     bool is_started_ = false;
-    bool force_ = false;
+    Overruling overruling_;
+    bool begins_anew_ = false;  // as a person has said
+    std::size_t commands_ = 0;  // that use the mirror
+    async::WaitQueue command_ended_;
     std::string reason_;     // why it is not formed
     bool is_final_ = false;  // a person has to do something
     bool was_fenced_ = false;

@@ -11,6 +11,9 @@ namespace {
 
 using metadata::Holder;
 
+/// What is no node is looked at no sooner than this after the last time.
+constexpr io::Duration kLookAgainAfter = std::chrono::seconds(1);
+
 /// Pings keep the lease, which is half of takeover: several of them, so that one may be late.
 io::Duration ping_each(const Settings& settings) { return settings.mirror.takeover / 10; }
 
@@ -60,6 +63,11 @@ void Place::drop() {
 }
 
 async::Task<metadata::Place> Place::look(std::vector<SectorCount> sizes) {
+    co_await looking_.acquire();
+    struct Turn {
+        async::Semaphore& looking;
+        ~Turn() { looking.release(); }
+    } const turn{looking_};
     metadata::Place place{.name = name(), .can_reserve = is_local() || can_reserve()};
     cookie_.reset();
     if (!is_connected()) {
@@ -103,6 +111,37 @@ async::Task<metadata::Place> Place::look(std::vector<SectorCount> sizes) {
                                                                             : Holder::gone;
     }
     co_return place;
+}
+
+async::Task<Outcome<>> Place::erase() {
+    for (unsigned copy = 0; copy < metadata::kSuperblockCopies; ++copy) {
+        const auto range = metadata::superblock_place(size(), copy);
+        if (!range) co_return refuse(ErrorCode::no_space, "it is too small for any metadata");
+        block::Request zero{
+            .op = block::Op::write_zeroes, .fua = true, .if_connected = true, .range = *range};
+        const Result<> done = co_await member_.device()->execute(zero);
+        if (!done)
+            co_return refuse(done.error().code, fmt::format("erasing its old metadata failed: {}",
+                                                            to_string(done.error().code)));
+    }
+    co_return Outcome<>{};
+}
+
+bool Place::is_to_be_looked_at() {
+    if (!is_connected()) {
+        look_again_at_ = {};
+        return false;
+    }
+    const io::TimePoint now = around_.world.clock.now();
+    if (now < look_again_at_) return false;
+    look_again_at_ = now + kLookAgainAfter;
+    return true;
+}
+
+bool Place::note_stranger(std::string why) {
+    if (why == why_stranger_) return false;
+    why_stranger_ = std::move(why);
+    return true;
 }
 
 bool Place::is_ours(const nbd::Reservation& reservation) const {

@@ -42,6 +42,8 @@ class Place final : public mirror::Backing, private node::Gate {
     /// Looks at the superblock, at the device's end and at those of `sizes` that fit, and at the
     /// reservation. Suspends.
     async::Task<metadata::Place> look(std::vector<SectorCount> sizes);
+    /// It is connected, and has not been looked at lately.
+    [[nodiscard]] bool is_to_be_looked_at();
     /// The node that was found there; nothing if none was.
     [[nodiscard]] std::optional<metadata::Cookie> cookie() const { return cookie_; }
     /// It is made one.
@@ -49,6 +51,19 @@ class Place final : public mirror::Backing, private node::Gate {
         cookie_ = cookie;
         superblock_end_ = size();
     }
+    /// It is none any more, or did not become one.
+    void forget_node() { cookie_.reset(); }
+    /// Somebody is about to make it a node: others leave it alone.
+    void take_in_hand(bool is_in_hand) { is_in_hand_ = is_in_hand; }
+    [[nodiscard]] bool is_in_hand() const { return is_in_hand_; }
+    /// It is to be closed as soon as nothing uses it.
+    void leave() { is_leaving_ = true; }
+    [[nodiscard]] bool is_leaving() const { return is_leaving_; }
+    /// Makes its end blank, where superblocks are, durably. Suspends.
+    async::Task<Outcome<>> erase();
+    /// Why it is no node; empty: nothing is known against it. True if that is new.
+    bool note_stranger(std::string why);
+    [[nodiscard]] const std::string& why_stranger() const { return why_stranger_; }
     /// Others can be kept from it: it counts for a majority.
     [[nodiscard]] bool can_vote() const { return is_local() || can_reserve(); }
 
@@ -83,7 +98,12 @@ class Place final : public mirror::Backing, private node::Gate {
     std::optional<metadata::Cookie> cookie_;
     SectorCount superblock_end_;           // where the superblock was found
     std::optional<std::uint64_t> number_;  // of the reservation that was claimed
-    bool is_used_ = false;                 // a plain one, since we began to write to it
+    io::TimePoint look_again_at_;
+    std::string why_stranger_;
+    bool is_in_hand_ = false;
+    async::Semaphore looking_{1};  // one at a time
+    bool is_leaving_ = false;
+    bool is_used_ = false;  // a plain one, since we began to write to it
     Member member_;
 };
 

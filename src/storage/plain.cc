@@ -68,7 +68,9 @@ std::uint64_t PlainStorage::instance() const {
     return instance == 0 ? 1 : instance;
 }
 
-Outcome<> PlainStorage::start() {
+Outcome<> PlainStorage::start(const Overruling& overruling) {
+    if (overruling.force || overruling.keep || overruling.clean || overruling.is_there)
+        return refuse_as_no_mirror();
     CHECK(!is_started());
     TRY(algorithm_, around_.registry.create(settings_.algorithm, settings_.options));
     stopping_ = false;
@@ -180,7 +182,9 @@ void PlainStorage::hurry() {
     for (auto& placed : members_) placed->member.hurry();
 }
 
-async::Task<Outcome<>> PlainStorage::add_node(MemberSpec spec, io::TimePoint deadline) {
+async::Task<Outcome<>> PlainStorage::add_node(MemberSpec spec, Adding adding,
+                                              io::TimePoint deadline) {
+    if (adding.is_witness || adding.force) co_return refuse_as_no_mirror();
     if (!is_formed())
         co_return refuse(ErrorCode::busy,
                          fmt::format("storage {} can't take a node now: {}", name(), obstacle()));

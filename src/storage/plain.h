@@ -19,13 +19,14 @@ class PlainStorage final : public Storage, private Member::Owner {
     PlainStorage(Surroundings& around, Settings settings);
     ~PlainStorage() override;
 
-    Outcome<> start() override;
+    Outcome<> start(const Overruling& overruling) override;
     async::Task<Outcome<>> stop(io::TimePoint deadline) override;
     void hurry() override;
     void abandon() override;
     [[nodiscard]] bool is_all_connected() const override;
     [[nodiscard]] std::size_t requests_waiting() const override;
-    async::Task<Outcome<>> add_node(MemberSpec spec, io::TimePoint deadline) override;
+    async::Task<Outcome<>> add_node(MemberSpec spec, Adding adding,
+                                    io::TimePoint deadline) override;
     [[nodiscard]] bool is_started() const override { return algorithm_ != nullptr; }
     [[nodiscard]] StorageStatus status() const override;
     [[nodiscard]] std::string obstacle() const override;

@@ -128,4 +128,32 @@ async::Task<Result<>> Storage::execute(block::Request& request) {
     co_return co_await perform(request);
 }
 
+Outcome<> Storage::refuse_as_no_mirror() const {
+    return refuse(ErrorCode::unsupported,
+                  fmt::format("storage '{}' is {}: only the copies of a mirror can be changed so",
+                              name(), settings_.algorithm));
+}
+
+async::Task<Outcome<>> Storage::remove_node(node::Cookie, io::TimePoint) {
+    co_return refuse_as_no_mirror();
+}
+
+Outcome<> Storage::forget_place(const std::string&) { return refuse_as_no_mirror(); }
+
+async::Task<Outcome<>> Storage::replace_node(node::Cookie, MemberSpec, Adding, io::TimePoint) {
+    co_return refuse_as_no_mirror();
+}
+
+async::Task<Outcome<>> Storage::mark_dirty(node::Cookie, io::TimePoint) {
+    co_return refuse_as_no_mirror();
+}
+
+async::Task<Outcome<>> Storage::mark_clean(node::Cookie) { co_return refuse_as_no_mirror(); }
+
+Outcome<> Storage::overrule(const Overruling&) { return refuse_as_no_mirror(); }
+
+Outcome<> Storage::begin_comparison(bool) { return refuse_as_no_mirror(); }
+
+Outcome<> Storage::set_resync(ResyncSettings) { return refuse_as_no_mirror(); }
+
 }  // namespace dst::storage

@@ -85,6 +85,12 @@ struct NodeStatus {
     std::vector<std::string> flags;
 };
 
+struct ResyncStatus {
+    SectorCount done;
+    SectorCount total;  // 0: nothing is being copied
+    std::uint64_t bytes_per_second = 0;
+};
+
 struct StorageStatus {
     std::string name;
     std::string algorithm;
@@ -93,6 +99,33 @@ struct StorageStatus {
     std::string reason;
     io::WallTime since;
     std::vector<NodeStatus> nodes;
+    ResyncStatus resync{};
+    /// The comparison of the copies that runs, or ran last.
+    std::optional<mirror::Comparison> comparison{};
+};
+
+/// What a person has said about how a storage may be formed.
+struct Overruling {
+    /// What the reason of its waiting names does not count.
+    bool force = false;
+    /// Where sides have diverged: that of this node.
+    std::optional<node::Cookie> keep{};
+    /// That node's copy is the right one, whatever it lacks: the others are copied from it.
+    std::optional<node::Cookie> clean{};
+    /// What is there already is formed; nothing is made anew.
+    bool is_there = false;
+};
+
+/// How a node that comes in is to be taken.
+struct Adding {
+    bool is_witness = false;
+    /// Whatever lies where its metadata will be is overwritten.
+    bool force = false;
+};
+
+struct ResyncSettings {
+    SectorCount window;
+    std::chrono::milliseconds interval;  // between the worker's checks
 };
 
 /// What all storages of one reactor share. Outlives them.
@@ -113,7 +146,7 @@ class Storage : public block::Device {
 
     /// Begins to open the nodes, trying again what can't be had. Refuses an unknown algorithm or
     /// bad options; nothing has begun then.
-    virtual Outcome<> start() = 0;
+    virtual Outcome<> start(const Overruling& overruling = {}) = 0;
     /// Waits until it is a device. Refuses, with the text of what is in the way, at `deadline` or
     /// as soon as waiting can't help. Suspends.
     async::Task<Outcome<>> formed(io::TimePoint deadline);
@@ -127,9 +160,34 @@ class Storage : public block::Device {
     virtual void abandon() = 0;
     [[nodiscard]] virtual bool is_all_connected() const = 0;
     [[nodiscard]] virtual std::size_t requests_waiting() const = 0;
-    /// Opens one more node and takes it in; requests go on meanwhile. On refusal nothing has
-    /// changed. Suspends.
-    virtual async::Task<Outcome<>> add_node(MemberSpec spec, io::TimePoint deadline) = 0;
+
+    // Live changes: requests go on meanwhile. On refusal nothing has changed, unless it says so.
+    // Most are of mirrors; other storages refuse them.
+
+    /// Opens one more node and takes it in. Suspends.
+    virtual async::Task<Outcome<>> add_node(MemberSpec spec, Adding adding,
+                                            io::TimePoint deadline) = 0;
+    /// Takes a node out; it keeps its data. Refused for the only one that has all of the data.
+    /// Suspends.
+    virtual async::Task<Outcome<>> remove_node(node::Cookie node, io::TimePoint deadline);
+    /// A place that was configured, and is no node: it is looked at no more.
+    virtual Outcome<> forget_place(const std::string& type);
+    /// Takes a node out that is not in sync, and another one in. Suspends.
+    virtual async::Task<Outcome<>> replace_node(node::Cookie node, MemberSpec spec, Adding adding,
+                                                io::TimePoint deadline);
+    /// Nothing on the node is to be trusted: all of it is copied to it anew. Done when it is out of
+    /// sync, durably. Suspends.
+    virtual async::Task<Outcome<>> mark_dirty(node::Cookie node, io::TimePoint deadline);
+    /// The node's copy is right. Of use where no node can be had that has all of the data: then all
+    /// is formed anew from this one, and what it lacks is lost. Suspends.
+    virtual async::Task<Outcome<>> mark_clean(node::Cookie node);
+    /// Where it waits to be formed: what a person says about that.
+    virtual Outcome<> overrule(const Overruling& overruling);
+    /// Begins to compare the copies, and to make them equal if `repair`; `status` tells how far it
+    /// is and what it found.
+    virtual Outcome<> begin_comparison(bool repair);
+    virtual Outcome<> set_resync(ResyncSettings settings);
+    [[nodiscard]] virtual std::optional<ResyncSettings> resync_settings() const { return {}; }
 
     [[nodiscard]] const std::string& name() const { return settings_.name; }
     [[nodiscard]] const Settings& settings() const { return settings_; }
@@ -150,6 +208,7 @@ class Storage : public block::Device {
     [[nodiscard]] std::uint64_t identity() const override;
 
   protected:
+    [[nodiscard]] Outcome<> refuse_as_no_mirror() const;
     /// What is done with a request that is in order: as `execute`. Suspends.
     virtual async::Task<Result<>> perform(block::Request& request) = 0;
     /// Something that will never get better by itself; nothing: there is no such thing.

@@ -61,7 +61,7 @@ Outcome<> serve(const Options& options) {
                                              std::chrono::microseconds(options.latency_us));
     const std::uint64_t instance =
         options.instance != 0 ? options.instance : world.random.next() | 1;
-    node::FileDevice device(std::move(lossy), false, instance);
+    node::FileDevice device(std::move(lossy), {}, instance);
 
     block::BufferPool pool(kPoolBytes);
     block::Account connections(pool, 4);

@@ -44,8 +44,6 @@ async::Task<Result<>> Changes::change(Request& request) {
     co_return co_await carry_out(*sent, regions);
 }
 
-/// Waits until a change may begin there: nobody has it locked, and the intent is durable wherever
-/// it has to be (rule 1).
 async::Task<Result<>> Changes::enter(RegionRange regions) {
     struct Waits {
         std::size_t& count;

@@ -17,11 +17,14 @@ class Changes {
     /// One change; none that overlaps is under way. Suspends.
     async::Task<Result<>> change(block::Request& request);
 
+    /// Waits until a change may begin there: nobody has it locked, and the intent is durable
+    /// wherever it has to be (rule 1). Suspends.
+    async::Task<Result<>> enter(RegionRange regions);
+
     /// How many changes wait for what is to be durable before them, or for a lock.
     [[nodiscard]] std::size_t waiting() const { return waiting_; }
 
   private:
-    async::Task<Result<>> enter(RegionRange regions);
     [[nodiscard]] bool intent_is_durable(RegionRange regions);
     [[nodiscard]] std::optional<Error> failure_of_the_last();
     async::Task<Result<>> carry_out(block::Request& request, RegionRange regions);

@@ -4,6 +4,7 @@
 // All of it belongs to one reactor. After each wait anything may have changed.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -15,6 +16,7 @@
 #include "algorithm/mirror/read_policy.h"
 #include "algorithm/mirror/regions.h"
 #include "async/scope.h"
+#include "base/check.h"
 #include "block/buffer.h"
 #include "io/world.h"
 #include "metadata/form.h"
@@ -80,8 +82,10 @@ struct Core {
 
     /// The age in force.
     FormHandle form;
-    /// In the order of the table; those that left it, too, until nothing of them is under way.
+    /// In the order of the table, and those that are coming in.
     std::vector<std::unique_ptr<Node>> nodes;
+    /// Those that were taken out of the table. Who waits for one may still look at it.
+    std::vector<std::unique_ptr<Node>> retired;
     std::unique_ptr<Regions> regions;
 
     bool is_serving = false;
@@ -102,6 +106,19 @@ struct Core {
         for (const auto& node : nodes)
             if (node->cookie == cookie) return node.get();
         return nullptr;
+    }
+    /// For loops that suspend: nodes may come and go meanwhile, but none of these is destroyed.
+    [[nodiscard]] std::vector<Node*> snapshot() const {
+        std::vector<Node*> all;
+        for (const auto& node : nodes) all.push_back(node.get());
+        return all;
+    }
+    /// It is one of `nodes` no more.
+    void retire(const Node& node) {
+        const auto at = std::ranges::find(nodes, &node, &std::unique_ptr<Node>::get);
+        CHECK(at != nodes.end());
+        retired.push_back(std::move(*at));
+        nodes.erase(at);
     }
     /// Null if the table in force does not have it.
     [[nodiscard]] const metadata::NodeRecord* record(const Node& node) const {

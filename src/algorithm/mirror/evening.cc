@@ -61,13 +61,14 @@ async::Task<Result<>> Evening::copy(SectorRange range) {
     read.if_connected = true;
     CO_TRY_VOID(co_await core_.deliveries.ask(*source, read));
     const Request write{.op = Op::write, .range = range, .data = read.data, .buffer = &buffer};
-    for (const auto& node : core_.nodes) {
-        if (node.get() == source || !node->takes_part()) continue;
-        const std::uint64_t membership = node->membership;
-        const Result<> done = co_await core_.deliveries.ask(*node, write);
-        if (done || node->membership != membership) continue;
-        membership_.expel(*node, fmt::format("it can't be made equal to the others: {}",
-                                             to_string(done.error().code)));
+    for (Node* const each : core_.snapshot()) {
+        Node& node = *each;
+        if (&node == source || !node.takes_part()) continue;
+        const std::uint64_t membership = node.membership;
+        const Result<> done = co_await core_.deliveries.ask(node, write);
+        if (done || node.membership != membership) continue;
+        membership_.expel(node, fmt::format("it can't be made equal to the others: {}",
+                                            to_string(done.error().code)));
         // Not equal as long as it is there: until it has left all is read from one place.
         co_return done;
     }

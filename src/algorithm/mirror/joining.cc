@@ -17,6 +17,22 @@ using namespace std::chrono_literals;
 /// One that can't be taken in as it is, or was not to be had, is looked at again after this time.
 constexpr io::Duration kLookAgainAfter = 5s;
 
+/// As long as it lives the node and its backing stay.
+class Use {
+  public:
+    Use(Core& core, Node& node) : core_(core), node_(node) { ++node_.tasks; }
+    ~Use() {
+        --node_.tasks;
+        core_.progress.wake_all();
+    }
+    Use(const Use&) = delete;
+    Use& operator=(const Use&) = delete;
+
+  private:
+    Core& core_;
+    Node& node_;
+};
+
 }  // namespace
 
 bool Joining::may_begin(const Node& node) const {
@@ -29,8 +45,9 @@ async::Task<void> Joining::take_in(Node& node) {
     core_.become(node, NodeEvent::found, "looking at its superblock");
     const std::uint64_t membership = node.membership;
     const auto is_still_in = [&] { return node.membership == membership && !core_.is_over(); };
+    const Use use(core_, node);
     const Outcome<> looked = co_await look_at(node);
-    if (core_.is_over()) co_return;
+    if (!is_still_in()) co_return;
     if (!looked) {
         if (looked.error().text != node.reason)
             log::warning("storage {}: {} can't join: {}", core_.settings.name, node.type,
@@ -42,12 +59,18 @@ async::Task<void> Joining::take_in(Node& node) {
     // Before the mirror serves, the node has a vote and no more.
     while (!core_.is_serving && is_still_in()) co_await core_.progress.wait();
     if (!is_still_in()) co_return;
+    admit(node);
+}
+
+void Joining::admit(Node& node) {
+    if (!node.is_witness && !node.copied) node.begin_copying(core_.shape().regions());
     core_.become(node, NodeEvent::admitted,
                  node.is_witness ? "has a vote" : "what it lacks is copied to it");
-    if (!node.is_witness) co_await bring_up(node);
+    if (!node.is_witness) core_.scope.spawn(bring_up(node));
 }
 
 async::Task<void> Joining::bring_up(Node& node) {
+    const Use use(core_, node);
     const std::uint64_t membership = node.membership;
     const auto is_still_in = [&] { return node.membership == membership && !core_.is_over(); };
     const Bitmap& stale = core_.bits().stale(node.slot);
@@ -103,11 +126,18 @@ async::Task<Outcome<>> Joining::look_at(Node& node) {
         node.begin_copying(core_.shape().regions());
     }
     begin_superblocks(node);
-    node.superblock->assume(found.form.history.age);
+    if (*reading) node.superblock->assume((*reading)->form.history.age);
     if (const FormHandle form = membership_.for_others();
         form != nullptr && form->find(node.cookie) != nullptr)
         node.superblock->send(form);
     co_return Outcome<>{};
+}
+
+/// It was added, and has not got its first superblock yet. Where it had one and has lost it the
+/// disk was exchanged: that is for a person to say.
+bool Joining::is_new(const Node& node, const metadata::Unreadable& found) const {
+    return found.kind == metadata::Unreadable::Kind::blank &&
+           (node.is_witness || core_.bits().stale(node.slot).count() == core_.shape().regions());
 }
 
 /// Rule 8: whether it came from where we are; true if nothing on it is known to be right.
@@ -129,6 +159,7 @@ Outcome<bool> Joining::judge(const Node& node, const metadata::Superblock& found
             return refuse(fmt::format("another head has gone on from here: its age is {}",
                                       metadata::to_string(found.form.history.age)));
         case metadata::Admission::is_diverged:
+            if (node.is_given_up) break;
             return refuse(
                 fmt::format("it has diverged: its age {} is not one that the present one ({}) came "
                             "from; 'dst storage resolve {} --keep COOKIE' says which side to keep",
@@ -142,8 +173,7 @@ Outcome<bool> Joining::judge(const Node& node, const metadata::Superblock& found
 }
 
 async::Task<Result<Bitmap>> Joining::load_bitmap(Node& node, BitmapName name, Bitmap& damaged) {
-    const metadata::NodeRecord* const record = core_.record(node);
-    const auto layout = metadata::Layout::of(core_.shape(), record->size);
+    const auto layout = metadata::Layout::of(core_.shape(), node.size);
     CHECK(layout.has_value());
     Bitmap bitmap(core_.shape().regions());
     for (std::uint32_t page = 0; page < core_.shape().bitmap_pages(); ++page) {
@@ -166,8 +196,8 @@ async::Task<Result<Bitmap>> Joining::load_bitmap(Node& node, BitmapName name, Bi
 void Joining::begin_superblocks(Node& node) {
     CHECK(node.writers == 0);
     node.superblock = std::make_unique<SuperblockWriter>(
-        node.backing->device(), core_.record(node)->size, node.cookie, node.sequence,
-        core_.memory.metadata, core_.world.clock, core_.progress);
+        node.backing->device(), node.size, node.cookie, node.sequence, core_.memory.metadata,
+        core_.world.clock, core_.progress);
     node.pages.reset();
     ++node.writers;
     core_.scope.spawn(run_superblocks(node));
@@ -175,7 +205,7 @@ void Joining::begin_superblocks(Node& node) {
 
 void Joining::begin_pages(Node& node, bool all) {
     CHECK(node.pages == nullptr && !node.holds_bits);
-    const auto layout = metadata::Layout::of(core_.shape(), core_.record(node)->size);
+    const auto layout = metadata::Layout::of(core_.shape(), node.size);
     CHECK(layout.has_value());
     node.pages =
         std::make_unique<PageWriter>(core_.bits(), node.backing->device(), *layout,

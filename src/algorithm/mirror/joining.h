@@ -25,6 +25,9 @@ class Joining {
     async::Task<void> take_in(Node& node);
     /// The same, from where the node is admitted.
     async::Task<void> bring_up(Node& node);
+    /// The node is of the table, and all that has to be known of it is: it takes part from now on,
+    /// and is brought up in a task of its own.
+    void admit(Node& node);
     /// The node is away, answers, and nothing of its earlier life is under way.
     [[nodiscard]] bool may_begin(const Node& node) const;
 
@@ -38,6 +41,7 @@ class Joining {
 
   private:
     async::Task<Outcome<>> look_at(Node& node);
+    [[nodiscard]] bool is_new(const Node& node, const metadata::Unreadable& found) const;
     [[nodiscard]] Outcome<bool> judge(const Node& node, const metadata::Superblock& found) const;
     async::Task<void> run_superblocks(Node& node);
     async::Task<void> run_pages(Node& node);

@@ -35,9 +35,13 @@ bool is_attached_in(const Form& form, const Node& node) {
 
 async::Task<void> Membership::run() {
     while (!core_.is_over()) {
-        if (auto next = plan())
-            co_await carry_out(*std::move(next));
-        else if (!unmark())
+        if (auto next = plan()) {
+            const std::shared_ptr<Wish> wish = next->wish;
+            if (wish != nullptr) wish->is_sent = true;
+            const bool is_in_force = co_await carry_out(std::move(next->form));
+            if (wish != nullptr) wish->is_done = is_in_force;
+            if (is_in_force) core_.changed();
+        } else if (!unmark())
             co_await core_.progress.wait();
     }
 }
@@ -46,7 +50,7 @@ async::Task<bool> Membership::impose(Form next) { co_return co_await carry_out(s
 
 Form Membership::successor() const {
     Form next = *core_.form;
-    next.history = metadata::next_generation(newest_form().history);
+    next.history = metadata::next_generation(forgetful(newest_form().history));
     next.head = core_.head;
     next.stopped_cleanly = next.is_forming = false;
     for (NodeRecord& record : next.nodes)
@@ -56,9 +60,41 @@ Form Membership::successor() const {
     return next;
 }
 
+async::Task<Outcome<>> Membership::change(Edit edit, io::TimePoint deadline) {
+    const auto wish = std::make_shared<Wish>(std::move(edit));
+    wishes_.push_back(wish);
+    core_.changed();
+    bool is_in_time = true;
+    while (!wish->is_done && !wish->is_impossible && !core_.is_over() && is_in_time)
+        is_in_time = co_await core_.progress_until(deadline);
+    std::erase(wishes_, wish);
+    if (wish->is_done) co_return Outcome<>{};
+    if (wish->is_impossible)
+        co_return refuse(ErrorCode::not_permitted,
+                         "no other node has all of the data: bring one in sync first");
+    if (core_.is_over()) co_return refuse(ErrorCode::cancelled, "the storage is being stopped");
+    const std::string waits = obstacle();
+    co_return refuse(ErrorCode::timed_out,
+                     fmt::format("it {}{}", waits.empty() ? "takes too long" : waits,
+                                 wish->is_sent ? "; it may be done later: see 'dst status'" : ""));
+}
+
+/// Without what nobody remembers: that is known if it is known of every member what it holds.
+metadata::History Membership::forgetful(metadata::History history) const {
+    std::vector<metadata::Age> held;
+    for (const NodeRecord& record : core_.form->nodes) {
+        const Node* const node = core_.find(record.cookie);
+        if (node == nullptr || node->superblock == nullptr || !node->superblock->durable())
+            return history;
+        held.push_back(*node->superblock->durable());
+    }
+    return metadata::forget_before(std::move(history), held);
+}
+
 /// What has to change, as things stand; nothing if nothing has to, or nothing can.
-std::optional<Form> Membership::plan() const {
-    Form next = successor();
+std::optional<Membership::Plan> Membership::plan() {
+    Plan plan{.form = successor()};
+    Form& next = plan.form;
     bool changes = !sent_.empty();  // what was sent and given up has to be followed by something
     for (NodeRecord& record : next.nodes) {
         if (!record.attached) continue;
@@ -66,13 +102,12 @@ std::optional<Form> Membership::plan() const {
         record.attached = node != nullptr && node->is_attached() && !is_to_leave(*node);
         changes |= !record.attached;
     }
-    if (!changes && wish) {
-        // Who is attached stays so; what else the table says is what is wanted.
-        Form wished = *wish;
-        wished.history = next.history;
-        wished.head = next.head;
-        next = std::move(wished);
-        changes = true;
+    if (!changes) {
+        for (const auto& wish : wishes_) {
+            if (wish->is_done || !fulfil(*wish, next)) continue;
+            plan.wish = wish;
+            return plan;
+        }
     }
     if (!changes) {
         for (NodeRecord& record : next.nodes) {
@@ -87,7 +122,29 @@ std::optional<Form> Membership::plan() const {
     // The last attached node is never detached, and what was sent binds: else it holds.
     const bool has_any = std::ranges::any_of(next.nodes, &NodeRecord::attached);
     if (!changes || !has_any || !is_bound(next)) return std::nullopt;
-    return next;
+    return plan;
+}
+
+/// Makes `next` what is wished; false if that can't be, which is noted.
+bool Membership::fulfil(Wish& wish, Form& next) const {
+    Form wished = next;
+    wish.edit(wished);
+    // Counting says nothing between ages that disagree on who votes.
+    const auto votes = [](const Form& form) {
+        std::vector<metadata::Cookie> all;
+        for (const NodeRecord& record : form.nodes)
+            if (record.has_vote) all.push_back(record.cookie);
+        return all;
+    };
+    if (wished.quorum != next.quorum || votes(wished) != votes(next))
+        wished.votes_since = wished.history.age;
+    wish.is_impossible = std::ranges::none_of(wished.nodes, &NodeRecord::attached) ||
+                         metadata::broken_rule(wished) != nullptr || !is_bound(wished);
+    if (wish.is_impossible)
+        core_.progress.wake_all();
+    else
+        next = std::move(wished);
+    return !wish.is_impossible;
 }
 
 /// Rule 4: each age keeps an attached node of the one in force and of each sent since.
@@ -134,8 +191,12 @@ async::Task<bool> Membership::carry_out(Form next) {
     send(form, false);
     if (!co_await until(*form, [&] { return is_held(*form, false); })) co_return false;
     send_to_others(form);
-    const bool asks_votes = form->quorum == metadata::Quorum::majority;
-    if (asks_votes && !co_await until(*form, [&] { return votes_held(*form) >= form->majority(); }))
+    // Where the votes change it takes a majority of those before, too: else those might go on
+    // without it.
+    const FormHandle before = core_.form;
+    if (!co_await until(*form, [&] {
+            return has_votes(*before, form->history.age) && has_votes(*form, form->history.age);
+        }))
         co_return false;
     conclude(form);
     co_return true;
@@ -148,7 +209,12 @@ void Membership::mark_stale(const Form& next) {
     for (const NodeRecord& record : next.nodes) {
         if (record.attached || record.is_witness) continue;
         core_.bits().use_slot(record.slot);
-        core_.bits().set_all_of(Bits::stale_of(record.slot), core_.regions->unsettled());
+        const Node* const node = core_.find(record.cookie);
+        if (node != nullptr && node->is_distrusted)
+            core_.bits().set(Bits::stale_of(record.slot),
+                             {RegionIndex(0), core_.shape().regions()});
+        else
+            core_.bits().set_all_of(Bits::stale_of(record.slot), core_.regions->unsettled());
     }
     for (const auto& node : core_.nodes)
         if (node->pages != nullptr && is_attached_in(next, *node)) node->pages->hurry();
@@ -175,18 +241,27 @@ bool Membership::unmark() {
 }
 
 bool Membership::stale_is_durable(const Form& next) const {
+    return std::ranges::all_of(next.nodes, [&](const NodeRecord& record) {
+        return record.attached || record.is_witness ||
+               is_durable_on(record.slot,
+                             [&](const Node& node) { return is_attached_in(next, node); });
+    });
+}
+
+bool Membership::is_stale_durable(std::uint8_t slot) const {
+    return is_durable_on(slot, [](const Node& node) { return node.is_attached(); });
+}
+
+template <typename IsMeant>
+bool Membership::is_durable_on(std::uint8_t slot, IsMeant is_meant) const {
     const Bits& bits = core_.bits();
-    for (const NodeRecord& record : next.nodes) {
-        if (record.attached || record.is_witness) continue;
-        for (std::uint32_t at = 0; at < bits.shape().bitmap_pages(); ++at) {
-            const PageNumber page = bits.page_at(Bits::stale_of(record.slot), at);
-            for (const auto& node : core_.nodes)
-                if (is_attached_in(next, *node) &&
-                    !node->pages->is_durable(page, bits.version(page))) {
-                    node->pages->hurry();
-                    return false;
-                }
-        }
+    for (std::uint32_t at = 0; at < bits.shape().bitmap_pages(); ++at) {
+        const PageNumber page = bits.page_at(Bits::stale_of(slot), at);
+        for (const auto& node : core_.nodes)
+            if (is_meant(*node) && !node->pages->is_durable(page, bits.version(page))) {
+                node->pages->hurry();
+                return false;
+            }
     }
     return true;
 }
@@ -200,14 +275,16 @@ bool Membership::is_held(const Form& next, bool by_old_ones) const {
     });
 }
 
-std::size_t Membership::votes_held(const Form& next) const {
+/// Under a majority: so many of the votes of `table` hold `age`.
+bool Membership::has_votes(const Form& table, const metadata::Age& age) const {
+    if (table.quorum == metadata::Quorum::none) return true;
     std::size_t votes = 0;
-    for (const NodeRecord& record : next.nodes)
+    for (const NodeRecord& record : table.nodes)
         if (const Node* const node = core_.find(record.cookie);
             record.has_vote && node != nullptr && node->superblock != nullptr &&
-            !node->is_taken() && node->superblock->holds(next.history.age))
+            !node->is_taken() && node->superblock->holds(age))
             ++votes;
-    return votes;
+    return votes >= table.majority();
 }
 
 void Membership::send(const FormHandle& form, bool to_old_ones) {
@@ -225,16 +302,22 @@ void Membership::send_to_others(const FormHandle& form) {
 }
 
 void Membership::conclude(const FormHandle& form) {
-    core_.form = form;
+    const FormHandle before = std::exchange(core_.form, form);
     sent_.clear();
-    wish.reset();
     std::vector<std::string> names;
     for (const NodeRecord& record : form->nodes)
         if (record.attached) names.push_back(record.type);
     log::info("storage {}: age {} in force, attached: {}", core_.settings.name,
               metadata::to_string(form->history.age), fmt::join(names, ", "));
-    for (const auto& node : core_.nodes)
-        if (node->is_attached() && !is_attached_in(*form, *node)) left(*node);
+    for (Node* const node : core_.snapshot()) {
+        const bool is_removed =
+            before->find(node->cookie) != nullptr && form->find(node->cookie) == nullptr;
+        if (is_removed) node->reason = "removed";
+        if (node->is_attached() ? !is_attached_in(*form, *node)
+                                : is_removed && node->state != NodeState::away)
+            left(*node);
+        if (is_removed) core_.retire(*node);
+    }
     core_.changed();
 }
 
@@ -267,34 +350,28 @@ bool Membership::expel(Node& node, std::string reason) {
 
 /// Rule 2: a joining node that goes is first stale in all that it took and did not flush.
 async::Task<void> Membership::leave(Node& node) {
-    Bits& bits = core_.bits();
     if (node.is_witness) {
         left(node);
         co_return;
     }
-    bits.set_all_of(Bits::stale_of(node.slot), core_.regions->unsettled());
-    const auto is_durable = [&] {
-        for (std::uint32_t at = 0; at < bits.shape().bitmap_pages(); ++at) {
-            const PageNumber page = bits.page_at(Bits::stale_of(node.slot), at);
-            for (const auto& other : core_.nodes)
-                if (other->is_attached() && !other->pages->is_durable(page, bits.version(page))) {
-                    other->pages->hurry();
-                    return false;
-                }
-        }
-        return true;
-    };
-    while (!is_durable() && !core_.is_over()) co_await core_.progress.wait();
-    left(node);
+    core_.bits().set_all_of(Bits::stale_of(node.slot), core_.regions->unsettled());
+    const std::uint64_t membership = node.membership;
+    while (!is_stale_durable(node.slot) && !core_.is_over()) co_await core_.progress.wait();
+    if (node.membership == membership) left(node);
+}
+
+void Membership::give_up(Node& node, std::string reason) {
+    node.reason = std::move(reason);
+    if (node.state != NodeState::away) left(node);
 }
 
 void Membership::left(Node& node) {
     ++node.membership;
-    if (node.has_failed) {
+    if (node.has_failed && !node.is_distrusted) {
         node.backoff = std::clamp(node.backoff * 2, kBackoffFirst, kBackoffMax);
         node.try_again_at = core_.world.clock.now() + node.backoff;
     }
-    node.has_failed = node.is_leaving = node.holds_bits = false;
+    node.has_failed = node.is_leaving = node.holds_bits = node.is_distrusted = false;
     node.copied.reset();
     node.being_flushed.reset();
     // What it is given no more, and has perhaps not got: intents say so on the nodes, till then.

@@ -8,7 +8,9 @@
 // was sent may be found by the next head.
 #pragma once
 
+#include <deque>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -33,11 +35,21 @@ class Membership {
                node.is_silent(core_.world.clock.now(), core_.settings.grace);
     }
 
+    /// A node that no age names, and that is not to be had after all.
+    void give_up(Node& node, std::string reason);
+
     /// Sends an age that has this table, and waits until it is in force. False if it was given up.
     /// For those parts of a mirror's life in which nothing else changes ages. Suspends.
     async::Task<bool> impose(metadata::Form next);
-    /// The table that is wanted: nodes added and removed, settings. Nothing: as it is.
-    std::optional<metadata::Form> wish;
+    /// A change of the table, or of what the storage says of itself. May be asked more than once.
+    using Edit = std::function<void(metadata::Form&)>;
+    /// Waits until an age with `edit` is in force: the first one that nothing more urgent needs.
+    /// Refused if nobody could go on from it, or at `deadline`; an age that was sent by then may
+    /// come into force later. Suspends.
+    async::Task<Outcome<>> change(Edit edit, io::TimePoint deadline);
+    /// What is stale on the node of this slot is known to all that are attached. Asks them to hurry
+    /// if it is not.
+    [[nodiscard]] bool is_stale_durable(std::uint8_t slot) const;
 
     /// The form that follows the last one that was sent; its table is the one in force.
     [[nodiscard]] metadata::Form successor() const;
@@ -54,7 +66,20 @@ class Membership {
     [[nodiscard]] std::string obstacle() const;
 
   private:
-    [[nodiscard]] std::optional<metadata::Form> plan() const;
+    struct Wish {
+        const Edit edit;
+        bool is_sent = false;
+        bool is_done = false;
+        bool is_impossible = false;
+    };
+    /// The next age, and whose wish it is.
+    struct Plan {
+        metadata::Form form;
+        std::shared_ptr<Wish> wish{};
+    };
+    [[nodiscard]] metadata::History forgetful(metadata::History history) const;
+    [[nodiscard]] std::optional<Plan> plan();
+    [[nodiscard]] bool fulfil(Wish& wish, metadata::Form& next) const;
     [[nodiscard]] bool is_bound(const metadata::Form& next) const;
     [[nodiscard]] bool may_expel(const Node& node) const;
     [[nodiscard]] bool is_void(const metadata::Form& next) const;
@@ -63,8 +88,10 @@ class Membership {
     void mark_stale(const metadata::Form& next);
     bool unmark();
     [[nodiscard]] bool stale_is_durable(const metadata::Form& next) const;
+    template <typename IsMeant>
+    [[nodiscard]] bool is_durable_on(std::uint8_t slot, IsMeant is_meant) const;
     [[nodiscard]] bool is_held(const metadata::Form& next, bool by_old_ones) const;
-    [[nodiscard]] std::size_t votes_held(const metadata::Form& next) const;
+    [[nodiscard]] bool has_votes(const metadata::Form& table, const metadata::Age& age) const;
     void send(const FormHandle& form, bool to_old_ones);
     void send_to_others(const FormHandle& form);
     void conclude(const FormHandle& form);
@@ -74,6 +101,7 @@ class Membership {
     Core& core_;
     std::vector<FormHandle> sent_;  // since the one in force, none of them in force
     FormHandle for_others_;
+    std::deque<std::shared_ptr<Wish>> wishes_;  // oldest first
     bool has_marked_ = false;  // regions as stale for nodes that an age was to leave out
 };
 

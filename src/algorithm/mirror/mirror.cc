@@ -26,6 +26,8 @@ Mirror::Mirror(io::World& world, Memory memory, metadata::Head head, Settings se
       evening_(core_, membership_, reads_),
       resync_(core_, membership_, reads_),
       joining_(core_, membership_, resync_),
+      roster_(core_, membership_, joining_),
+      verify_(core_, membership_, changes_),
       watch_(core_, membership_, lease_, flushes_, joining_) {
     core_.regions = std::make_unique<Regions>(form.shape, form.storage_id);
     for (const NodeRecord& record : form.nodes) {
@@ -44,6 +46,15 @@ void Mirror::found(metadata::Cookie cookie, Backing& backing, bool is_local) {
     node->backing = &backing;
     node->is_local = is_local;
     if (core_.is_serving || membership_.for_others() != nullptr) backing_changed(cookie);
+}
+
+void Mirror::lost(metadata::Cookie cookie) {
+    for (const auto& node : core_.retired) {
+        if (node->cookie != cookie) continue;
+        node->backing = nullptr;
+        node->pages.reset();
+        node->superblock.reset();
+    }
 }
 
 void Mirror::backing_changed(metadata::Cookie cookie) {
@@ -79,10 +90,7 @@ async::Task<Outcome<>> Mirror::create(Init init) {
     begin_serving();
     // Nodes whose content is not wanted are copied to.
     for (const auto& node : core_.nodes) {
-        if (node->is_attached()) continue;
-        core_.become(*node, NodeEvent::admitted,
-                     node->is_witness ? "has a vote" : "what it lacks is copied to it");
-        if (!node->is_witness) core_.scope.spawn(joining_.bring_up(*node));
+        if (!node->is_attached()) joining_.admit(*node);
     }
     co_return Outcome<>{};
 }
@@ -103,7 +111,6 @@ async::Task<Outcome<>> Mirror::prepare(Init init) {
             joining_.begin_pages(*node, true);
         } else {
             bits.set(Bits::stale_of(node->slot), all);
-            node->begin_copying(core_.shape().regions());
         }
     }
     for (const auto& node : core_.nodes)
@@ -113,27 +120,38 @@ async::Task<Outcome<>> Mirror::prepare(Init init) {
     co_return Outcome<>{};
 }
 
-async::Task<Outcome<>> Mirror::assemble(metadata::Form first, metadata::Cookie source,
-                                        std::vector<metadata::Cookie> others) {
-    Node* const node = core_.find(source);
+async::Task<Outcome<>> Mirror::assemble(Takeover takeover) {
+    Node* const node = core_.find(takeover.source);
     CHECK(node != nullptr && node->backing != nullptr);
-    CO_TRY_VOID(co_await load_bits(*node, first, others));
-    for (const NodeRecord& record : first.nodes)
+    if (takeover.is_declared)
+        declare_bits(*node);
+    else
+        CO_TRY_VOID(co_await load_bits(*node, takeover));
+    for (const metadata::Cookie cookie : takeover.given_up)
+        if (Node* const given_up = core_.find(cookie)) given_up->is_given_up = true;
+    for (const NodeRecord& record : takeover.first.nodes)
         if (record.attached) CO_TRY_VOID(co_await take_as_attached(*core_.find(record.cookie)));
     core_.regions->assume_settled(core_.world.clock.now());
     // The others have votes meanwhile.
     scope_.spawn(watch_.run());
     is_watching_ = true;
-    if (!co_await membership_.impose(std::move(first)))
+    if (!co_await membership_.impose(std::move(takeover.first)))
         co_return refuse(ErrorCode::node_lost,
                          fmt::format("{} was lost while it was being assembled", node->type));
     begin_serving();
     co_return Outcome<>{};
 }
 
+void Mirror::declare_bits(const Node& source) {
+    const RegionRange all{RegionIndex(0), core_.shape().regions()};
+    for (const auto& node : core_.nodes)
+        if (!node->is_witness && node.get() != &source)
+            core_.bits().set(Bits::stale_of(node->slot), all);
+}
+
 async::Task<Outcome<>> Mirror::take_as_attached(Node& node) {
-    const auto reading = co_await read_superblock(node.backing->device(), core_.record(node)->size,
-                                                  core_.memory.metadata);
+    const auto reading =
+        co_await read_superblock(node.backing->device(), node.size, core_.memory.metadata);
     if (!reading || !*reading)
         co_return refuse(fmt::format("the superblock of {} can't be read", node.type));
     node.sequence = (*reading)->sequence;
@@ -149,8 +167,8 @@ async::Task<Outcome<>> Mirror::take_as_attached(Node& node) {
     co_return Outcome<>{};
 }
 
-async::Task<Outcome<>> Mirror::load_bits(Node& source, const metadata::Form& first,
-                                         const std::vector<metadata::Cookie>& others) {
+async::Task<Outcome<>> Mirror::load_bits(Node& source, const Takeover& takeover) {
+    const std::vector<metadata::Cookie>& others = takeover.others;
     CO_TRY_VOID(co_await load_one(source, Bits::kIntent, others));
     CO_TRY_VOID(co_await load_one(source, Bits::kUnwritten, others));
     const RegionRange all{RegionIndex(0), core_.shape().regions()};
@@ -160,7 +178,7 @@ async::Task<Outcome<>> Mirror::load_bits(Node& source, const metadata::Form& fir
         CO_TRY_VOID(co_await load_one(source, name, others));
         // Whatever was being changed may be different on each of them (rule 4); nothing was if more
         // than one is attached from the start.
-        const NodeRecord* const record = first.find(node->cookie);
+        const NodeRecord* const record = takeover.first.find(node->cookie);
         if (record != nullptr && record->attached)
             core_.bits().clear(name, all);
         else
@@ -254,6 +272,18 @@ async::Task<Result<>> Mirror::perform_timed(block::Request& request) {
     co_return done;
 }
 
+void Mirror::set_resync(SectorCount size, io::Duration timeout) {
+    core_.settings.resync_size = size;
+    core_.settings.resync_timeout = timeout;
+    core_.changed();
+}
+
+bool Mirror::lacks_all(metadata::Cookie cookie) const {
+    const Node* const node = core_.find(cookie);
+    return node != nullptr &&
+           (node->is_witness || core_.bits().stale(node->slot).count() == core_.shape().regions());
+}
+
 // The end ---------------------------------------------------------------------------------------
 
 void Mirror::hurry() {
@@ -294,15 +324,8 @@ async::Task<bool> Mirror::finish_in_order() {
         co_await core_.progress.wait();
     }
     if (core_.regions->unsettled().any()) co_return false;
-    metadata::Form wish = *core_.form;
-    wish.stopped_cleanly = true;
-    membership_.wish = std::move(wish);
-    core_.changed();
-    while (!core_.form->stopped_cleanly) {
-        if (core_.is_over()) co_return false;
-        co_await core_.progress.wait();
-    }
-    co_return true;
+    const auto say_so = [](metadata::Form& form) { form.stopped_cleanly = true; };
+    co_return (co_await membership_.change(say_so, io::TimePoint::max())).has_value();
 }
 
 void Mirror::end() {

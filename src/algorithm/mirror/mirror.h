@@ -10,6 +10,7 @@
 //     flushes      and what follows from them  sender          one request to several nodes
 //     membership   who is attached: ages       joining         how a node comes back
 //     resync       what it lacks is copied     watch, lease    what time brings
+//     roster       nodes come in, and go       verify          copies are compared
 #pragma once
 
 #include <optional>
@@ -25,7 +26,9 @@
 #include "algorithm/mirror/membership.h"
 #include "algorithm/mirror/reads.h"
 #include "algorithm/mirror/resync.h"
+#include "algorithm/mirror/roster.h"
 #include "algorithm/mirror/sender.h"
+#include "algorithm/mirror/verify.h"
 #include "algorithm/mirror/watch.h"
 
 namespace dst::mirror {
@@ -35,6 +38,21 @@ enum class Init : std::uint8_t {
     zero,          // nothing: all of it reads as zeroes, and nothing is copied
     adopt,         // the first node's; the others are stale
     assume_clean,  // that of all nodes, which are equal
+};
+
+/// How a mirror is taken over: the bits of `source` are loaded, which was attached in the age there
+/// is (what is damaged there, from `others` that were, too), the nodes flush that `first` names,
+/// and that age is sent, which forks off the one there is. It names `source`, and others only if
+/// the storage was stopped in order.
+struct Takeover {
+    metadata::Form first;
+    metadata::Cookie source = 0;
+    std::vector<metadata::Cookie> others{};
+    /// They went another way, which was given up: they join, and all of them is copied.
+    std::vector<metadata::Cookie> given_up{};
+    /// The source's data is right because a person says so: no bitmap counts, and all other nodes
+    /// are all stale.
+    bool is_declared = false;
 };
 
 class Mirror {
@@ -48,22 +66,30 @@ class Mirror {
     /// Where a node of the table is. Before `create` and `assemble` for those that take part in
     /// them; others join when they answer. Outlives the mirror.
     void found(metadata::Cookie cookie, Backing& backing, bool is_local);
+    /// Its backing goes: it is in the table no more, and gone (Roster::is_gone).
+    void lost(metadata::Cookie cookie);
     /// Something about a node's backing has changed: it is connected, lost, or taken.
     void backing_changed(metadata::Cookie cookie);
 
     /// Makes the storage that `form` describes: bitmaps and superblocks on all nodes, which have
     /// all been found. Serves when it returns; on refusal nothing is in force. Suspends.
     async::Task<Outcome<>> create(Init init);
-    /// Takes over: loads the bits of `source`, which was attached in the age (what is damaged
-    /// there, from `others` that were, too), makes the nodes flush that `first` names, and sends
-    /// that age, which forks off the one there is. It names `source`, and others only if the
-    /// storage was stopped in order. Serves when it returns. Suspends.
-    async::Task<Outcome<>> assemble(metadata::Form first, metadata::Cookie source,
-                                    std::vector<metadata::Cookie> others);
+    /// Takes over as it is told. Serves when it returns. Suspends.
+    async::Task<Outcome<>> assemble(Takeover takeover);
 
     [[nodiscard]] block::Geometry geometry() const;
     /// As block::Device; fails once it is over. Suspends.
     async::Task<Result<>> execute(block::Request& request);
+
+    // Live changes. Only while it serves.
+
+    [[nodiscard]] Roster& roster() { return roster_; }
+    [[nodiscard]] Verify& verify() { return verify_; }
+    [[nodiscard]] const Verify& verify() const { return verify_; }
+    /// The window of a resync, and how often its worker looks when there is nothing to do.
+    void set_resync(SectorCount size, io::Duration timeout);
+    /// Nothing on that node is known to be right.
+    [[nodiscard]] bool lacks_all(metadata::Cookie cookie) const;
 
     /// The end is near: nodes that answer late are left out much sooner.
     void hurry();
@@ -100,8 +126,8 @@ class Mirror {
     [[nodiscard]] std::string obstacle() const { return membership_.obstacle(); }
 
   private:
-    async::Task<Outcome<>> load_bits(Node& source, const metadata::Form& first,
-                                     const std::vector<metadata::Cookie>& others);
+    async::Task<Outcome<>> load_bits(Node& source, const Takeover& takeover);
+    void declare_bits(const Node& source);
     async::Task<Outcome<>> load_one(Node& source, BitmapName name,
                                     const std::vector<metadata::Cookie>& others);
     async::Task<Outcome<>> take_as_attached(Node& node);
@@ -123,6 +149,8 @@ class Mirror {
     Evening evening_;
     Resync resync_;
     Joining joining_;
+    Roster roster_;
+    Verify verify_;
     Watch watch_;
     bool is_watching_ = false;
     async::Scope scope_;  // last: its tasks use all of the above

@@ -183,12 +183,13 @@ class MirrorTest : public testing::Test, public Owner {
         EXPECT_TRUE(scope.empty());
     }
     NodeState state_of(std::size_t at) const { return mirror->nodes()[at].state; }
-    Task<void> until_state(std::size_t at, NodeState state) {
+    Task<void> until_state(std::size_t at, NodeState state, Cookie cookie = 0) {
+        if (cookie == 0) cookie = nodes[at]->id;
         const auto deadline = world.clock.now() + 5s;
         // Attached is who is named in an age that was sent; here it shall be in force, too.
         const auto is_there = [&] {
             return state_of(at) == state &&
-                   (state != NodeState::attached || mirror->form().find(nodes[at]->id)->attached);
+                   (state != NodeState::attached || mirror->form().find(cookie)->attached);
         };
         while (!is_there() && world.clock.now() < deadline)
             co_await io::wait_until(world.clock, changes, deadline);
@@ -198,6 +199,37 @@ class MirrorTest : public testing::Test, public Owner {
         nodes[at]->connected = connected;
         nodes[at]->link.wake_all();
         mirror->backing_changed(nodes[at]->id);
+    }
+
+    io::TimePoint soon() { return world.clock.now() + 3s; }
+    Task<Outcome<>> add(Cookie cookie, SectorCount size = kNodeSize) {
+        nodes.push_back(std::make_unique<FakeNode>(cookie, size));
+        FakeNode& node = *nodes.back();
+        const auto added =
+            co_await mirror->roster().add({.cookie = cookie,
+                                           .size = size,
+                                           .has_vote = true,
+                                           .instance = cookie,
+                                           .type = "L: node" + std::to_string(cookie)},
+                                          node, true, {}, soon());
+        co_return added;
+    }
+    /// Another byte than the mirror wrote.
+    void spoil(std::size_t at, std::uint64_t sector) {
+        std::vector<std::byte> bytes(kSectorBytes, std::byte{0xee});
+        Request request{
+            .op = Op::write, .range = {SectorIndex(sector), SectorCount(1)}, .data = bytes};
+        reactor_done(nodes[at]->disk.execute(request));
+    }
+    Task<void> until_state_of(Cookie cookie, NodeState state) {
+        const auto views = mirror->nodes();
+        const auto at = std::ranges::find(views, cookie, &Mirror::NodeView::cookie);
+        EXPECT_NE(at, views.end());
+        co_await until_state(static_cast<std::size_t>(at - views.begin()), state, cookie);
+    }
+    void connect_quietly(std::size_t at, bool connected) {
+        nodes[at]->connected = connected;
+        nodes[at]->link.wake_all();
     }
 
     std::unique_ptr<io::uring::Reactor> reactor = *io::uring::Reactor::create();
@@ -318,7 +350,8 @@ TEST_F(MirrorTest, it_is_taken_over_after_a_crash_and_the_other_node_joins) {
         const metadata::Form form = t.mirror->form();
         co_await t.end();
         t.make(form);
-        const auto assembled = co_await t.mirror->assemble(t.next_form(form, 77, 1), 1, {2});
+        const auto assembled = co_await t.mirror->assemble(
+            {.first = t.next_form(form, 77, 1), .source = 1, .others = {2}});
         EXPECT_TRUE(assembled.has_value()) << assembled.error().text;
         EXPECT_EQ(t.mirror->form().history.age, (metadata::Age{77, 1}));
         EXPECT_EQ(co_await t.read(0), 0);  // nobody flushed: the region counts as unwritten
@@ -330,7 +363,8 @@ TEST_F(MirrorTest, it_is_taken_over_after_a_crash_and_the_other_node_joins) {
         const metadata::Form after = t.mirror->form();
         co_await t.end();
         t.make(after);
-        const auto again = co_await t.mirror->assemble(t.next_form(after, 78, 2), 2, {1});
+        const auto again = co_await t.mirror->assemble(
+            {.first = t.next_form(after, 78, 2), .source = 2, .others = {1}});
         EXPECT_TRUE(again.has_value());
         EXPECT_EQ(co_await t.read(0), 3);
         co_await t.until_state(0, NodeState::attached);
@@ -370,7 +404,8 @@ TEST_F(MirrorTest, a_flush_of_a_first_write_waits_for_a_node_that_is_about_to_be
         const metadata::Form form = t.mirror->form();
         co_await t.end();
         t.make(form);
-        const auto assembled = co_await t.mirror->assemble(t.next_form(form, 77, 2), 2, {1});
+        const auto assembled = co_await t.mirror->assemble(
+            {.first = t.next_form(form, 77, 2), .source = 2, .others = {1}});
         EXPECT_TRUE(assembled.has_value());
         EXPECT_EQ(co_await t.read(4096), 3);
     });
@@ -407,6 +442,24 @@ TEST_F(MirrorTest, a_joining_node_that_leaves_is_not_named_by_the_age_that_was_p
         t.connect(2, true);
         co_await t.until_state(1, NodeState::attached);
         co_await t.until_state(2, NodeState::attached);
+    });
+}
+
+TEST_F(MirrorTest, ages_that_all_nodes_have_left_behind_are_forgotten) {
+    run([](MirrorTest& t) -> Task<void> {
+        co_await t.create(2);
+        for (std::uint64_t id = 77; id < 90; ++id) {
+            const metadata::Form form = t.mirror->form();
+            co_await t.end();
+            t.make(form);
+            const auto assembled = co_await t.mirror->assemble(
+                {.first = t.next_form(form, id, 1), .source = 1, .others = {2}});
+            EXPECT_TRUE(assembled.has_value()) << assembled.error().text;
+            co_await t.until_state(1, NodeState::attached);
+        }
+        // The last assembling, and the one before it, which the second node held when it came.
+        EXPECT_LE(t.mirror->form().history.path.size(), 2u);
+        EXPECT_FALSE(t.mirror->form().history.is_cut_short);
     });
 }
 
@@ -450,6 +503,148 @@ TEST_F(MirrorTest, copies_are_equal_after_any_order_of_changes_and_cuts) {
         const auto content = t.content(*t.nodes[0]);
         for (std::uint64_t at = 0; at < FakeNode::kDataSectors; ++at)
             EXPECT_EQ(static_cast<int>(content[at * kSectorBytes]), model[at]) << at;
+    });
+}
+
+// Live changes.
+
+TEST_F(MirrorTest, a_node_that_is_added_gets_all_of_the_data_while_it_is_written) {
+    run([](MirrorTest& t) -> Task<void> {
+        co_await t.create(2);
+        for (std::uint64_t at = 0; at < 8000; at += 400)
+            EXPECT_TRUE((co_await t.write(at, 64, 1)).has_value());
+        const auto added = co_await t.add(3);
+        EXPECT_TRUE(added.has_value()) << added.error().text;
+        EXPECT_EQ(t.mirror->form().nodes.size(), 3u);
+        EXPECT_EQ(t.mirror->form().quorum, metadata::Quorum::majority);
+        EXPECT_EQ(t.mirror->form().votes_since, t.mirror->form().history.age);
+        for (std::uint64_t at = 0; at < 8000; at += 160)
+            EXPECT_TRUE((co_await t.write(at, 8, 2)).has_value());
+        co_await t.until_state(2, NodeState::attached);
+        EXPECT_EQ(t.content(*t.nodes[0]), t.content(*t.nodes[2]));
+        // It is as good as the others.
+        t.connect(0, false);
+        EXPECT_TRUE((co_await t.write(0, 8, 3)).has_value());
+        EXPECT_EQ(co_await t.read(0), 3);
+    });
+}
+
+TEST_F(MirrorTest, a_node_that_is_too_small_is_not_added) {
+    run([](MirrorTest& t) -> Task<void> {
+        co_await t.create(2);
+        const metadata::Form before = t.mirror->form();
+        const auto refused = co_await t.add(3, SectorCount(8192));
+        EXPECT_FALSE(refused.has_value());
+        EXPECT_EQ(refused.error().code, ErrorCode::no_space);
+        EXPECT_EQ(t.mirror->form(), before);
+        EXPECT_TRUE((co_await t.write(0, 8, 3)).has_value());
+    });
+}
+
+TEST_F(MirrorTest, nodes_are_removed_but_not_the_last_one_that_has_the_data) {
+    run([](MirrorTest& t) -> Task<void> {
+        co_await t.create(3);
+        EXPECT_TRUE((co_await t.write(0, 8, 1)).has_value());
+        EXPECT_TRUE((co_await t.mirror->roster().remove(1, {}, t.soon())).has_value());
+        EXPECT_EQ(t.mirror->form().nodes.size(), 2u);
+        EXPECT_EQ(t.mirror->form().quorum, metadata::Quorum::none);
+        t.connect(2, false);
+        EXPECT_TRUE((co_await t.write(0, 8, 2)).has_value());  // and leaves the third one behind
+        const auto refused = co_await t.mirror->roster().remove(2, {}, t.soon());
+        EXPECT_FALSE(refused.has_value());
+        EXPECT_EQ(refused.error().code, ErrorCode::not_permitted);
+        EXPECT_TRUE((co_await t.mirror->roster().remove(3, {}, t.soon())).has_value());
+        EXPECT_EQ(t.mirror->form().nodes.size(), 1u);
+        EXPECT_EQ(co_await t.read(0), 2);
+        while (!t.mirror->roster().is_gone(1)) co_await t.changes.wait();
+        EXPECT_TRUE((co_await t.write(8, 8, 4)).has_value());
+    });
+}
+
+TEST_F(MirrorTest, a_slot_is_all_stale_when_it_is_used_again) {
+    run([](MirrorTest& t) -> Task<void> {
+        co_await t.create(2);
+        EXPECT_TRUE((co_await t.write(0, 128, 1)).has_value());
+        EXPECT_TRUE((co_await t.flush()).has_value());
+        EXPECT_TRUE((co_await t.mirror->roster().remove(2, {}, t.soon())).has_value());
+        EXPECT_TRUE((co_await t.write(0, 8, 2)).has_value());
+        EXPECT_TRUE((co_await t.add(3)).has_value());
+        EXPECT_EQ(t.mirror->form().find(3)->slot, 1);
+        co_await t.until_state_of(3, NodeState::attached);
+        EXPECT_EQ(t.content(*t.nodes[0]), t.content(*t.nodes[2]));
+    });
+}
+
+TEST_F(MirrorTest, a_node_that_is_marked_dirty_is_copied_to_anew) {
+    run([](MirrorTest& t) -> Task<void> {
+        co_await t.create(2);
+        for (std::uint64_t at = 0; at < 4096; at += 512)
+            EXPECT_TRUE((co_await t.write(at, 512, 1)).has_value());
+        EXPECT_TRUE((co_await t.flush()).has_value());
+        t.spoil(1, 100);
+        EXPECT_NE(t.content(*t.nodes[0]), t.content(*t.nodes[1]));
+        const auto marked = co_await t.mirror->roster().distrust(2, t.soon());
+        EXPECT_TRUE(marked.has_value()) << marked.error().text;
+        EXPECT_NE(to_string(t.state_of(1)), to_string(NodeState::attached));
+        co_await t.until_state(1, NodeState::attached);
+        EXPECT_EQ(t.content(*t.nodes[0]), t.content(*t.nodes[1]));
+        t.connect(1, false);
+        EXPECT_TRUE((co_await t.write(0, 8, 2)).has_value());
+        const auto refused = co_await t.mirror->roster().distrust(1, t.soon());
+        EXPECT_FALSE(refused.has_value());
+        EXPECT_EQ(co_await t.read(0), 2);
+    });
+}
+
+TEST_F(MirrorTest, copies_that_differ_are_found_and_made_equal) {
+    run([](MirrorTest& t) -> Task<void> {
+        co_await t.create(3);
+        for (std::uint64_t at = 0; at < 4096; at += 512)
+            EXPECT_TRUE((co_await t.write(at, 512, 1)).has_value());
+        auto found = co_await t.mirror->verify().run(false);
+        EXPECT_TRUE(found.has_value());
+        EXPECT_EQ(found->different.value(), 0u);
+        EXPECT_EQ(found->done.value(), t.mirror->form().shape.data_size.value());
+        t.spoil(1, 100);
+        t.spoil(0, 3000);
+        found = co_await t.mirror->verify().run(false);
+        EXPECT_GT(found->different.value(), 0u);
+        EXPECT_EQ(found->repaired.value(), 0u);
+        EXPECT_NE(t.content(*t.nodes[0]), t.content(*t.nodes[1]));
+        found = co_await t.mirror->verify().run(true);
+        EXPECT_EQ(found->repaired, found->different);
+        // What two of three have is right, whichever they are.
+        EXPECT_EQ(t.content(*t.nodes[0]), t.content(*t.nodes[1]));
+        EXPECT_EQ(t.content(*t.nodes[0]), t.content(*t.nodes[2]));
+        EXPECT_EQ(co_await t.read(100), 1);
+        EXPECT_EQ(co_await t.read(3000), 1);
+        found = co_await t.mirror->verify().run(false);
+        EXPECT_EQ(found->different.value(), 0u);
+    });
+}
+
+TEST_F(MirrorTest, a_copy_is_declared_to_be_right) {
+    run([](MirrorTest& t) -> Task<void> {
+        co_await t.create(2);
+        EXPECT_TRUE((co_await t.write(0, 8, 1)).has_value());
+        EXPECT_TRUE((co_await t.flush()).has_value());
+        t.connect(1, false);
+        EXPECT_TRUE((co_await t.write(0, 8, 2)).has_value());
+        const metadata::Form form = t.mirror->form();
+        EXPECT_FALSE(form.find(2)->attached);
+        co_await t.end();
+        t.connect_quietly(0, false);
+        t.connect_quietly(1, true);
+        t.make(form);
+        const auto assembled = co_await t.mirror->assemble(
+            {.first = t.next_form(form, 77, 2), .source = 2, .is_declared = true});
+        EXPECT_TRUE(assembled.has_value()) << assembled.error().text;
+        EXPECT_EQ(co_await t.read(0), 1);
+        EXPECT_TRUE((co_await t.write(64, 8, 5)).has_value());
+        t.connect(0, true);
+        co_await t.until_state(0, NodeState::attached);
+        EXPECT_EQ(t.content(*t.nodes[0]), t.content(*t.nodes[1]));
+        EXPECT_EQ(co_await t.read(0), 1);
     });
 }
 

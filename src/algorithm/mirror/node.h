@@ -19,11 +19,13 @@ struct Node {
     explicit Node(const metadata::NodeRecord& record)
         : cookie(record.cookie),
           slot(record.slot),
+          size(record.size),
           is_witness(record.is_witness),
           type(record.type) {}
 
     const metadata::Cookie cookie;
     const std::uint8_t slot;
+    const SectorCount size;  // where it ends, so where its metadata is
     const bool is_witness;
     const std::string type;  // as the tree shows it
     /// Null while nobody knows where it is.
@@ -39,6 +41,10 @@ struct Node {
     std::uint64_t membership = 0;
     /// It failed something that the others did: it has to leave.
     bool has_failed = false;
+    /// A person has said that nothing on it is to be trusted: it leaves, and is all stale then.
+    bool is_distrusted = false;
+    /// Where it has diverged from: a person has said that it counts for nothing.
+    bool is_given_up = false;
     /// A joining one: takes no part any more, and leaves once that is noted.
     bool is_leaving = false;
     /// Since when it does not answer; nothing while it does.
@@ -50,6 +56,8 @@ struct Node {
     /// Requests under way, and tasks that write to it.
     std::size_t in_flight = 0;
     std::size_t writers = 0;
+    /// Those that bring it in.
+    std::size_t tasks = 0;
     /// Where the previous read ended.
     SectorIndex position;
 
@@ -82,9 +90,9 @@ struct Node {
         copied->clear(regions);
         being_flushed->clear(regions);
     }
-    void begin_copying(RegionCount size) {
-        copied.emplace(size);
-        being_flushed.emplace(size);
+    void begin_copying(RegionCount regions) {
+        copied.emplace(regions);
+        being_flushed.emplace(regions);
     }
     /// Takes changes, where it is not stale.
     [[nodiscard]] bool takes_part() const {
@@ -99,7 +107,7 @@ struct Node {
         return silent_since && now >= *silent_since + grace;
     }
     /// Nothing of an earlier membership is under way there.
-    [[nodiscard]] bool is_quiet() const { return in_flight == 0 && writers == 0; }
+    [[nodiscard]] bool is_quiet() const { return in_flight == 0 && writers == 0 && tasks == 0; }
 };
 
 }  // namespace dst::mirror

@@ -1,0 +1,313 @@
+// Live changes of a mirrored storage: nodes come in and go out, are marked, are compared, while
+// requests go on.
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "base/log.h"
+#include "storage/mirrored.h"
+
+namespace dst::storage {
+namespace {
+
+using metadata::NodeRecord;
+
+Outcome<> explain(const MemberSpec& spec, std::string_view what, Outcome<> done) {
+    if (done) return done;
+    return refuse(done.error().code, fmt::format("{} {}: {}", spec.type, what, done.error().text));
+}
+
+}  // namespace
+
+/// While one lives the mirror stays.
+class MirroredStorage::Command {
+  public:
+    explicit Command(MirroredStorage& storage) : storage_(storage) { ++storage_.commands_; }
+    ~Command() {
+        if (--storage_.commands_ == 0) storage_.command_ended_.wake_all();
+    }
+    Command(const Command&) = delete;
+    Command& operator=(const Command&) = delete;
+
+  private:
+    MirroredStorage& storage_;
+};
+
+Outcome<> MirroredStorage::check_serving() const {
+    if (is_formed() && !stopping_ && mirror_ != nullptr && mirror_->is_serving()) return {};
+    return refuse(ErrorCode::busy, fmt::format("storage '{}' can't be changed now: {}", name(),
+                                               is_formed() ? "it is being stopped" : obstacle()));
+}
+
+Outcome<const NodeRecord*> MirroredStorage::record_of(node::Cookie node) const {
+    TRY_VOID(check_serving());
+    const NodeRecord* const record = mirror_->form().find(node);
+    if (record == nullptr)
+        return refuse(
+            ErrorCode::not_found,
+            fmt::format("storage '{}' has no node {:016x}: 'dst status' lists them", name(), node));
+    return record;
+}
+
+// Coming in -------------------------------------------------------------------------------------
+
+async::Task<Outcome<>> MirroredStorage::add_node(MemberSpec spec, Adding adding,
+                                                 io::TimePoint deadline) {
+    const Command command(*this);
+    CO_TRY(Place* const place, co_await open_newcomer(spec, adding, deadline));
+    const Outcome<> taken = co_await take_in(*place, adding, deadline);
+    co_return explain(spec, "was not added", taken);
+}
+
+/// A place for it, open and fit to become a node. On refusal it is closed again.
+async::Task<Outcome<Place*>> MirroredStorage::open_newcomer(MemberSpec spec, Adding adding,
+                                                            io::TimePoint deadline) {
+    CO_TRY_VOID(check_serving());
+    const auto there = std::ranges::find_if(places_, [&](const auto& place) {
+        return place->name() == spec.type && !place->is_leaving();
+    });
+    Place* place = there != places_.end() ? there->get() : nullptr;
+    if (place != nullptr && place->cookie())
+        co_return refuse(ErrorCode::exists,
+                         fmt::format("{} is a node of storage '{}' already", spec.type, name()));
+    const bool is_opened_here = place == nullptr;
+    if (is_opened_here) {
+        Member::Owner& owner = *this;
+        const Place::Judge& judges = *this;
+        place =
+            places_
+                .emplace_back(std::make_unique<Place>(around_, settings_, spec, adding.is_witness,
+                                                      owner, judges, *metadata_memory_))
+                .get();
+        scope_.spawn(place->member().open());
+    }
+    place->take_in_hand(true);
+    const auto waits = [&] {
+        return !place->is_connected() && !place->member().is_hopeless() && !stopping_ &&
+               !around_.ending;
+    };
+    while (waits() && co_await io::wait_until(around_.world.clock, changes_, deadline)) {
+    }
+    Outcome<> fit;
+    if (stopping_ || around_.ending)
+        fit = refuse(ErrorCode::cancelled, "the storage is being stopped");
+    else if (!place->is_connected())
+        fit = refuse(ErrorCode::not_found, place->member().reason());
+    else
+        fit = co_await check_newcomer(*place, adding);
+    if (fit) co_return place;
+    place->take_in_hand(false);
+    if (is_opened_here) {
+        place->leave();
+        events_.wake_all();
+    }
+    co_return std::unexpected(explain(spec, "was not added", std::move(fit)).error());
+}
+
+/// What lies there may be overwritten. Makes it blank.
+async::Task<Outcome<>> MirroredStorage::check_newcomer(Place& place, Adding adding) {
+    const metadata::Place seen = co_await place.look({});
+    place.forget_node();
+    CO_TRY_VOID(check_serving());
+    if (const auto* unreachable = std::get_if<metadata::Unreachable>(&seen.seen))
+        co_return refuse(ErrorCode::node_lost, unreachable->why);
+    CO_TRY_VOID(mirror_->roster().check_size(place.size(), adding.is_witness));
+    const auto* const unreadable = std::get_if<metadata::Unreadable>(&seen.seen);
+    if (unreadable != nullptr && unreadable->kind == metadata::Unreadable::Kind::blank)
+        co_return Outcome<>{};
+    const auto* const superblock = std::get_if<metadata::Superblock>(&seen.seen);
+    const metadata::Form& form = mirror_->form();
+    if (superblock != nullptr && form.find(superblock->cookie) != nullptr &&
+        superblock->form.storage_id == form.storage_id)
+        co_return refuse(ErrorCode::exists,
+                         fmt::format("it is node {:016x} of this storage, at another place",
+                                     superblock->cookie));
+    // A node that was removed from here has nothing that is not known here.
+    const bool was_removed = superblock != nullptr &&
+                             superblock->form.storage_id == form.storage_id &&
+                             metadata::passes_through(form.history, superblock->form.history.age);
+    if (was_removed || adding.force) co_return co_await place.erase();
+    if (superblock != nullptr)
+        co_return refuse(
+            ErrorCode::busy,
+            fmt::format("it belongs to {} '{}' ({}): add it with --force if that is not needed",
+                        superblock->form.storage_id == form.storage_id
+                            ? "another way that this storage went, and to"
+                            : "storage",
+                        superblock->form.name, metadata::to_string(superblock->form.storage_id)));
+    co_return refuse(
+        ErrorCode::busy,
+        fmt::format("it {} where the metadata will be, in its last 64 KiB: add it with "
+                    "--force if that is not needed",
+                    metadata::to_string(*unreadable)));
+}
+
+async::Task<Outcome<>> MirroredStorage::take_in(Place& place, Adding adding,
+                                                io::TimePoint deadline) {
+    metadata::Cookie cookie = 0;
+    while (cookie == 0) cookie = around_.world.random.next();
+    place.become_node(cookie);
+    place.note_stranger({});
+    NodeRecord newcomer{.cookie = cookie,
+                        .size = place.size(),
+                        .is_witness = adding.is_witness,
+                        .has_vote = place.can_vote(),
+                        .instance = place.instance(),
+                        .type = metadata::cut_type(place.name())};
+    Outcome<> added = co_await mirror_->roster().add(std::move(newcomer), place, place.is_local(),
+                                                     settings_.mirror.quorum, deadline);
+    place.take_in_hand(false);
+    if (!added) {
+        place.leave();
+        events_.wake_all();
+        co_return added;
+    }
+    (adding.is_witness ? settings_.mirror.witnesses : settings_.members)
+        .push_back(place.member().spec());
+    log::info("storage {}: {} added as node {:016x}", name(), place.name(), cookie);
+    changes_.wake_all();
+    co_return added;
+}
+
+// Going out -------------------------------------------------------------------------------------
+
+async::Task<Outcome<>> MirroredStorage::remove_node(node::Cookie node, io::TimePoint deadline) {
+    const Command command(*this);
+    co_return co_await take_out(node, deadline);
+}
+
+async::Task<Outcome<>> MirroredStorage::take_out(node::Cookie node, io::TimePoint deadline) {
+    CO_TRY(const NodeRecord* const record, record_of(node));
+    const std::string type = record->type;
+    Outcome<> removed = co_await mirror_->roster().remove(node, settings_.mirror.quorum, deadline);
+    if (!removed)
+        co_return refuse(removed.error().code,
+                         fmt::format("{} was not removed: {}", type, removed.error().text));
+    if (Place* const place = find(node)) {
+        const auto is_it = [&](const MemberSpec& spec) { return spec.type == place->name(); };
+        std::erase_if(settings_.members, is_it);
+        std::erase_if(settings_.mirror.witnesses, is_it);
+        place->leave();
+        events_.wake_all();
+        // Its disk may be pulled, or given to another one, when this returns.
+        while (find(node) != nullptr && !stopping_ && mirror_->fenced().empty())
+            if (!co_await io::wait_until(around_.world.clock, changes_, deadline)) break;
+    }
+    co_return Outcome<>{};
+}
+
+Outcome<> MirroredStorage::forget_place(const std::string& type) {
+    const auto at = std::ranges::find_if(places_, [&](const auto& place) {
+        return place->name() == type && !place->is_leaving() && !place->is_in_hand();
+    });
+    if (at == places_.end() || (*at)->cookie())
+        return refuse(ErrorCode::not_found,
+                      fmt::format("storage '{}' has no place '{}' that is no node", name(), type));
+    const auto is_it = [&](const MemberSpec& spec) { return spec.type == type; };
+    std::erase_if(settings_.members, is_it);
+    std::erase_if(settings_.mirror.witnesses, is_it);
+    (*at)->leave();
+    events_.wake_all();
+    return {};
+}
+
+async::Task<Outcome<>> MirroredStorage::replace_node(node::Cookie node, MemberSpec spec,
+                                                     Adding adding, io::TimePoint deadline) {
+    const Command command(*this);
+    CO_TRY(const NodeRecord* const record, record_of(node));
+    if (record->attached)
+        co_return refuse(
+            ErrorCode::busy,
+            fmt::format("{} is in sync: add {} with 'dst node add', and remove {} when that is in "
+                        "sync, so that there is no copy less meanwhile",
+                        record->type, spec.type, record->type));
+    adding.is_witness = record->is_witness;
+    // All that may be refused comes first: a node less is worse than a node that is not there.
+    CO_TRY(Place* const place, co_await open_newcomer(spec, adding, deadline));
+    if (const Outcome<> out = co_await take_out(node, deadline); !out) {
+        place->leave();
+        events_.wake_all();
+        co_return out;
+    }
+    const Outcome<> taken = co_await take_in(*place, adding, deadline);
+    co_return explain(spec, "was not added, though the other one was removed", taken);
+}
+
+// Marks -----------------------------------------------------------------------------------------
+
+async::Task<Outcome<>> MirroredStorage::mark_dirty(node::Cookie node, io::TimePoint deadline) {
+    const Command command(*this);
+    CO_TRY(const NodeRecord* const record, record_of(node));
+    const std::string type = record->type;
+    Outcome<> marked = co_await mirror_->roster().distrust(node, deadline);
+    if (!marked)
+        co_return refuse(marked.error().code,
+                         fmt::format("{} was not marked dirty: {}", type, marked.error().text));
+    co_return marked;
+}
+
+async::Task<Outcome<>> MirroredStorage::mark_clean(node::Cookie node) {
+    const Command command(*this);
+    if (is_formed()) {
+        CO_TRY(const NodeRecord* const record, record_of(node));
+        if (record->is_witness) co_return refuse("a witness has no data that could be right");
+        if (record->attached) co_return Outcome<>{};
+        if (mirror_->obstacle().empty())
+            co_return refuse(ErrorCode::not_permitted,
+                             fmt::format("{} lacks changes, and other nodes have them: they are "
+                                         "copied to it by themselves",
+                                         record->type));
+        overruling_ = {.force = true, .clean = node};
+        begins_anew_ = true;
+    } else {
+        CO_TRY_VOID(overrule({.force = true, .clean = node}));
+    }
+    log::warning("storage {}: the copy of node {:016x} is declared to be the right one", name(),
+                 node);
+    events_.wake_all();
+    co_return Outcome<>{};
+}
+
+Outcome<> MirroredStorage::overrule(const Overruling& overruling) {
+    if (!is_started())
+        return refuse(ErrorCode::busy, fmt::format("storage '{}' is stopped: start it", name()));
+    if (is_formed())
+        return refuse(ErrorCode::exists,
+                      fmt::format("storage '{}' runs: there is nothing to overrule", name()));
+    overruling_ = overruling;
+    is_final_ = false;
+    events_.wake_all();
+    return {};
+}
+
+// Comparing -------------------------------------------------------------------------------------
+
+Outcome<> MirroredStorage::begin_comparison(bool repair) {
+    TRY_VOID(check_serving());
+    if (const auto& view = mirror_->verify().view(); view && view->is_running)
+        return refuse(ErrorCode::busy,
+                      fmt::format("the copies of storage '{}' are being compared already", name()));
+    scope_.spawn(compare(repair));
+    return {};
+}
+
+async::Task<void> MirroredStorage::compare(bool repair) {
+    const Command command(*this);
+    static_cast<void>(co_await mirror_->verify().run(repair));  // what it found is in the status
+}
+
+Outcome<> MirroredStorage::set_resync(ResyncSettings settings) {
+    settings_.mirror.timing.resync_size = settings.window;
+    settings_.mirror.timing.resync_timeout = settings.interval;
+    if (mirror_ != nullptr) mirror_->set_resync(settings.window, settings.interval);
+    return {};
+}
+
+std::optional<ResyncSettings> MirroredStorage::resync_settings() const {
+    return ResyncSettings{.window = settings_.mirror.timing.resync_size,
+                          .interval = std::chrono::duration_cast<std::chrono::milliseconds>(
+                              settings_.mirror.timing.resync_timeout)};
+}
+
+}  // namespace dst::storage

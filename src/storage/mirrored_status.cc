@@ -1,0 +1,152 @@
+// A mirrored storage as others see it.
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "storage/mirrored.h"
+
+namespace dst::storage {
+
+using metadata::NodeRecord;
+
+bool MirroredStorage::is_all_connected() const {
+    return is_formed() && mirror_->obstacle().empty();
+}
+
+std::size_t MirroredStorage::requests_waiting() const {
+    std::size_t waiting = mirror_ != nullptr ? mirror_->waiting() : 0;
+    for (const auto& place : places_) waiting += place->member().requests_waiting();
+    return waiting;
+}
+
+std::optional<Problem> MirroredStorage::dead_end() const {
+    if (is_final_) return Problem{ErrorCode::invalid, reason_};
+    if (mirror_ != nullptr) return std::nullopt;
+    for (const auto& place : places_)
+        if (place->member().is_hopeless())
+            return Problem{ErrorCode::not_found,
+                           fmt::format("{}: {}", place->name(), place->member().reason())};
+    return std::nullopt;
+}
+
+std::string MirroredStorage::obstacle() const {
+    if (is_formed()) return {};
+    if (!is_started()) return "it is stopped: start it with 'dst storage start " + name() + "'";
+    return reason_;
+}
+
+NodeStatus MirroredStorage::status_of(const NodeRecord& record,
+                                      const mirror::Mirror::NodeView& view) const {
+    const Place* const place = find(record.cookie);
+    NodeStatus status{.cookie = record.cookie,
+                      .type = place != nullptr ? place->name() : record.type,
+                      .start = {},
+                      .size = record.is_witness ? SectorCount() : mirror_->form().shape.data_size,
+                      .in_sync = view.state == mirror::NodeState::attached ||
+                                 (record.is_witness && view.state == mirror::NodeState::joining),
+                      .connected = view.is_connected,
+                      .stale = view.stale,
+                      .reason = view.reason,
+                      .since = view.since,
+                      .flags = {}};
+    if (place != nullptr) status.flags = place->member().flags();
+    if (record.is_witness) status.flags.emplace_back("witness");
+    if (view.state == mirror::NodeState::joining && !record.is_witness)
+        status.flags.emplace_back("resync");
+    if (!view.is_connected)
+        status.reason = place != nullptr ? place->reason() : "the configuration does not name it";
+    return status;
+}
+
+NodeStatus MirroredStorage::status_of(const Place& place) const {
+    NodeStatus status{.cookie = place.cookie().value_or(0),
+                      .type = place.name(),
+                      .start = {},
+                      .size = {},
+                      .in_sync = false,
+                      .connected = place.is_connected(),
+                      .stale = {},
+                      .reason = place.reason(),
+                      .since = place.member().since(),
+                      .flags = place.member().flags()};
+    if (place.is_witness()) status.flags.emplace_back("witness");
+    return status;
+}
+
+StorageStatus MirroredStorage::status() const {
+    StorageStatus status{.name = name(),
+                         .algorithm = settings_.algorithm,
+                         .size = geometry().size,
+                         .state = State::stopped,
+                         .reason = {},
+                         .since = since_,
+                         .nodes = {}};
+    if (!is_started()) {
+        status.reason = "stopped; 'dst storage start " + name() + "' starts it";
+        for (const MemberSpec& spec : settings_.members)
+            status.nodes.push_back({.cookie = 0,
+                                    .type = spec.type,
+                                    .start = {},
+                                    .size = {},
+                                    .in_sync = false,
+                                    .connected = false,
+                                    .stale = {},
+                                    .reason = "the storage is stopped",
+                                    .since = since_,
+                                    .flags = {}});
+        return status;
+    }
+    if (!is_formed()) {
+        status.state = was_fenced_ ? State::fenced : State::waiting;
+        status.reason = reason_;
+        for (const auto& place : places_) status.nodes.push_back(status_of(*place));
+        return status;
+    }
+    std::vector<std::string> missing;
+    const auto views = mirror_->nodes();
+    for (const auto& view : views) {
+        const NodeRecord& record = *mirror_->form().find(view.cookie);
+        status.nodes.push_back(status_of(record, view));
+        const NodeStatus& node = status.nodes.back();
+        if (!record.is_witness && !node.in_sync)
+            missing.push_back(fmt::format("{}: {}", node.type, node.reason));
+        if (record.is_witness && !node.connected)
+            missing.push_back(fmt::format("{}: {}", node.type, node.reason));
+        status.since = std::max(status.since, node.since);
+    }
+    // Places that the configuration names, and that are no nodes.
+    for (const auto& place : places_) {
+        if (place->is_leaving() || place->cookie()) continue;
+        const bool is_known = std::ranges::any_of(mirror_->form().nodes, [&](const auto& record) {
+            return record.type == metadata::cut_type(place->name()) &&
+                   find(record.cookie) == nullptr;
+        });
+        if (is_known) continue;
+        status.nodes.push_back(status_of(*place));
+        if (!place->why_stranger().empty()) status.nodes.back().reason = place->why_stranger();
+        missing.push_back(fmt::format("{}: {}", place->name(), status.nodes.back().reason));
+    }
+    if (const auto resync = mirror_->resync())
+        status.resync = {.done = resync->done,
+                         .total = resync->total,
+                         .bytes_per_second = resync->bytes_per_second};
+    status.comparison = mirror_->verify().view();
+    const std::string obstacle = mirror_->obstacle();
+    const std::size_t waiting = requests_waiting();
+    if (waiting > 0 && !obstacle.empty()) {
+        status.state = State::holding;
+        status.reason =
+            fmt::format("{} {}; goes on when it is back",
+                        waiting == 1 ? "1 request" : fmt::format("{} requests", waiting), obstacle);
+    } else if (!missing.empty()) {
+        status.state = State::degraded;
+        status.reason = fmt::format("{}", fmt::join(missing, "; "));
+    } else {
+        status.state = State::running;
+        status.reason = "all nodes are in sync";
+    }
+    return status;
+}
+
+}  // namespace dst::storage
