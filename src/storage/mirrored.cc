@@ -136,26 +136,49 @@ async::Task<metadata::Situation> MirroredStorage::look() {
     co_return situation;
 }
 
+namespace {
+
+/// The places that a decision would use, in their order; none unless it is to begin.
+std::vector<std::size_t> taking_part(const metadata::Decision& decision, std::size_t places) {
+    std::vector<std::size_t> part;
+    if (std::holds_alternative<metadata::Create>(decision)) {
+        for (std::size_t at = 0; at < places; ++at) part.push_back(at);
+    } else if (const auto* start = std::get_if<metadata::Start>(&decision)) {
+        for (const metadata::Member& member : start->sources) part.push_back(member.place);
+        for (const metadata::Joiner& joiner : start->joiners) part.push_back(joiner.member.place);
+        for (const metadata::Member& witness : start->witnesses) part.push_back(witness.place);
+    }
+    std::ranges::sort(part);
+    return part;
+}
+
+}  // namespace
+
 /// Once through: looks, and makes the storage or takes it over if that may be.
 async::Task<void> MirroredStorage::assemble() {
     metadata::Decision decision = metadata::decide(co_await look());
     if (stopping_) co_return;
-    const bool begins = std::holds_alternative<metadata::Create>(decision) ||
-                        std::holds_alternative<metadata::Start>(decision);
-    if (begins) {
+    const auto wanted = taking_part(decision, places_.size());
+    if (!wanted.empty()) {
         if (std::holds_alternative<metadata::Create>(decision)) {
             if (const auto fit = check_places(); !fit) {
                 note(fit.error().text, true);
                 co_return;
             }
         }
-        // Rule 9: only then are the reservations claimed, and all of it is looked at again.
-        if (!co_await claim_all(overruling_.force)) {
+        // Rule 9: only then are the reservations claimed, of those that would take part, and all of
+        // it is looked at again. A node that another head has is left to it.
+        if (!co_await claim(wanted, overruling_.force)) {
             co_await release_all();
             co_return;
         }
         decision = metadata::decide(co_await look());
         if (stopping_) co_return;
+        if (!std::ranges::includes(wanted, taking_part(decision, places_.size()))) {
+            note("looks again: a node has come meanwhile", false);
+            co_await release_all();
+            co_return;
+        }
     }
     if (overruling_.is_there && std::holds_alternative<metadata::Create>(decision)) {
         note("its nodes are blank: 'dst storage create' makes a new storage of them", true);
@@ -177,12 +200,13 @@ async::Task<void> MirroredStorage::assemble() {
     co_await release_all();
 }
 
-async::Task<bool> MirroredStorage::claim_all(bool by_force) {
-    for (std::size_t at = 0; at < places_.size(); ++at) {  // more may come meanwhile
-        Place* const place = places_[at].get();
-        if (!place->is_connected()) continue;
-        if (const Outcome<> claimed = co_await place->claim(by_force); !claimed) {
-            note(fmt::format("waits for {}: {}", place->name(), claimed.error().text), false);
+/// Those of `places_` that are connected; false if one of them can't be had.
+async::Task<bool> MirroredStorage::claim(const std::vector<std::size_t>& wanted, bool by_force) {
+    for (const std::size_t at : wanted) {
+        Place& place = *places_[at];
+        if (!place.is_connected()) continue;
+        if (const Outcome<> claimed = co_await place.claim(by_force); !claimed) {
+            note(fmt::format("waits for {}: {}", place.name(), claimed.error().text), false);
             co_return false;
         }
     }

@@ -58,7 +58,7 @@ class MirroredStorage final : public Storage,
     async::Task<void> run();
     async::Task<void> assemble();
     async::Task<metadata::Situation> look();
-    async::Task<bool> claim_all(bool by_force);
+    async::Task<bool> claim(const std::vector<std::size_t>& wanted, bool by_force);
     async::Task<Outcome<>> make();
     async::Task<Outcome<>> take_over(const metadata::Start& start);
     [[nodiscard]] Outcome<> check_places() const;

@@ -169,13 +169,14 @@ bool Membership::is_void(const Form& next) const {
     });
 }
 
-/// Waits for `done()`; false if the age is void before.
+/// Waits for `done()`; false as soon as the age is void, whatever is done by then: a node that is
+/// about to leave must not be named.
 async::Task<bool> Membership::until(const Form& next, std::function<bool()> done) {
-    while (!done()) {
-        if (is_void(next)) co_return false;
+    while (!is_void(next)) {
+        if (done()) co_return true;
         co_await core_.progress.wait();
     }
-    co_return true;
+    co_return false;
 }
 
 async::Task<bool> Membership::carry_out(Form next) {

@@ -49,6 +49,12 @@ class FakeNode final : public Backing, public block::Device {
             if (dropped != drops) co_return fail(ErrorCode::node_lost, "dropped");
         }
         ++requests;
+        while (holds_bits_back && request.op == Op::write && is_of_bits(request.range)) {
+            ++held_back;
+            co_await link.wait();
+            --held_back;
+            if (dropped != drops) co_return fail(ErrorCode::node_lost, "dropped");
+        }
         if (fail_changes && block::is_change(request.op) &&
             request.range.end() <= SectorIndex(kDataSectors))
             co_return fail(ErrorCode::io_error, "broken");
@@ -58,6 +64,12 @@ class FakeNode final : public Backing, public block::Device {
         co_return co_await disk.execute(request);
     }
 
+    /// Between the data and the superblocks.
+    [[nodiscard]] bool is_of_bits(SectorRange range) const {
+        const auto end = metadata::superblock_place(disk.geometry().size, 0);
+        return range.first >= SectorIndex(kDataSectors) && range.first < end->first;
+    }
+
     static constexpr std::uint64_t kDataSectors = 8192;
     const Cookie id;
     node::MemoryDevice disk;
@@ -65,6 +77,8 @@ class FakeNode final : public Backing, public block::Device {
     std::optional<io::TimePoint> silent;  // although connected
     bool fail_changes = false;
     bool fail_reads = false;
+    bool holds_bits_back = false;  // writes of bitmaps are not answered
+    std::size_t held_back = 0;
     std::uint64_t drops = 0;
     std::uint64_t requests = 0;
     async::WaitQueue link;
@@ -432,6 +446,79 @@ TEST_F(MirrorTest, it_is_taken_over_after_a_crash_and_the_other_node_joins) {
         EXPECT_EQ(co_await t.read(0), 3);
         co_await t.until_state(0, NodeState::attached);
         EXPECT_EQ(t.mirror->nodes()[0].stale.value(), 0u);
+    });
+}
+
+// What a flush acknowledged has to be found from whichever node an age may name. A node that gets
+// the bitmaps is named as soon as it has them, so what is written for the first time meanwhile has
+// to be known there, too (rule 10): else the next head, starting from it, reads zeroes.
+TEST_F(MirrorTest, a_flush_of_a_first_write_waits_for_a_node_that_is_about_to_be_attached) {
+    run([](MirrorTest& t) -> Task<void> {
+        co_await t.create(2);
+        EXPECT_TRUE((co_await t.write(0, 8, 1)).has_value());
+        EXPECT_TRUE((co_await t.flush()).has_value());
+        t.connect(1, false);
+        EXPECT_TRUE((co_await t.write(0, 8, 2)).has_value());
+        EXPECT_TRUE((co_await t.flush()).has_value());
+        EXPECT_TRUE((co_await t.write(4096, 8, 3)).has_value());  // the first one there
+        t.nodes[1]->holds_bits_back = true;
+        t.connect(1, true);
+        co_await t.until_state(1, NodeState::completing);
+        async::Scope scope;
+        bool flushed = false;
+        scope.spawn([](MirrorTest& test, bool& done) -> Task<void> {
+            EXPECT_TRUE((co_await test.flush()).has_value());
+            done = true;
+        }(t, flushed));
+        co_await io::sleep_for(t.world.clock, 300ms);
+        EXPECT_GT(t.nodes[1]->held_back, 0u);
+        EXPECT_FALSE(flushed);
+        t.nodes[1]->holds_bits_back = false;
+        t.nodes[1]->link.wake_all();
+        co_await scope.join();
+        co_await t.until_state(1, NodeState::attached);
+        // The head crashes, and the other one starts from that node.
+        const metadata::Form form = t.mirror->form();
+        co_await t.end();
+        t.make(form);
+        const auto assembled = co_await t.mirror->assemble(
+            {.first = t.next_form(form, 77, 2), .source = 2, .others = {1}});
+        EXPECT_TRUE(assembled.has_value());
+        EXPECT_EQ(co_await t.read(4096), 3);
+    });
+}
+
+// An age that waits to be sent is given up when the node that it would attach has to leave: once
+// sent it could be found, and that node taken for one that has everything.
+TEST_F(MirrorTest, a_joining_node_that_leaves_is_not_named_by_the_age_that_was_planned_for_it) {
+    run([](MirrorTest& t) -> Task<void> {
+        co_await t.create(3);
+        EXPECT_TRUE((co_await t.write(0, 8, 1)).has_value());
+        t.connect(1, false);
+        t.connect(2, false);
+        EXPECT_TRUE((co_await t.write(0, 8, 2)).has_value());
+        co_await t.until_state(2, NodeState::away);
+        // The age waits for what the third node lacks to be durable on the first one.
+        t.nodes[0]->holds_bits_back = true;
+        t.connect(1, true);
+        co_await t.until_state(1, NodeState::completing);
+        while (t.nodes[0]->held_back == 0) co_await io::sleep_for(t.world.clock, 1ms);
+        t.connect(1, false);
+        const auto deadline = t.world.clock.now() + 2s;
+        while (t.mirror->nodes()[1].reason != "it is silent" && t.world.clock.now() < deadline)
+            co_await io::sleep_for(t.world.clock, 1ms);
+        EXPECT_EQ(t.mirror->nodes()[1].reason, "it is silent");
+        t.nodes[0]->holds_bits_back = false;
+        t.nodes[0]->link.wake_all();
+        for (unsigned look = 0; look < 100; ++look) {
+            EXPECT_NE(to_string(t.state_of(1)), to_string(NodeState::attached));
+            co_await io::sleep_for(t.world.clock, 1ms);
+        }
+        EXPECT_FALSE(t.mirror->newest_form().find(2)->attached);
+        t.connect(1, true);
+        t.connect(2, true);
+        co_await t.until_state(1, NodeState::attached);
+        co_await t.until_state(2, NodeState::attached);
     });
 }
 
