@@ -7,6 +7,7 @@
 #include <optional>
 
 #include "control/engine.h"
+#include "sim/checkers/ancestry.h"
 #include "sim/checkers/checker.h"
 #include "sim/daemon.h"
 #include "sim/run/copies.h"
@@ -56,13 +57,14 @@ class MirrorChecker final : public Checker {
             if (!copy.is_exchanged())
                 if (auto reading = superblock_on(copy))
                     held.emplace_back(&copy, *std::move(reading));
+        for (const auto& [copy, superblock] : held) ancestry_.note(superblock.form.history);
         for (const auto& [copy, superblock] : held) {
             const metadata::Form& now = superblock.form;
             const auto [at, is_new] = held_.emplace(copy->name(), now);
             if (is_new) continue;
             const metadata::Form before = std::exchange(at->second, now);
             if (was_in_force(before) && now.storage_id == before.storage_id &&
-                !metadata::passes_through(now.history, before.history.age))
+                !ancestry_.descends(now.history, before.history.age))
                 found("age",
                       fmt::format("{} held age {}, which was in force, and holds {}, which did not "
                                   "come from it",
@@ -90,7 +92,7 @@ class MirrorChecker final : public Checker {
     void comes_in_force(const metadata::Form& form) {
         auto& ages = in_force_[form.storage_id];
         if (!ages.empty() && ages.back() == form.history.age) return;
-        if (!ages.empty() && !metadata::passes_through(form.history, ages.back()))
+        if (!ages.empty() && !ancestry_.descends(form.history, ages.back()))
             found("age", fmt::format("age {} is in force, and did not come from {}, which was",
                                      metadata::to_string(form.history.age),
                                      metadata::to_string(ages.back())));
@@ -187,8 +189,9 @@ class MirrorChecker final : public Checker {
 
     std::vector<Mirrored> mirrors_;
     io::TimePoint looked_at_;
-    std::string unequal_;                                                 // what was seen then
-    std::map<std::string, metadata::Form> held_;                          // by the name of the copy
+    std::string unequal_;                         // what was seen then
+    std::map<std::string, metadata::Form> held_;  // by the name of the copy
+    Ancestry ancestry_;
     std::map<metadata::StorageId, std::vector<metadata::Age>> in_force_;  // in their order
 };
 

@@ -136,20 +136,49 @@ async::Task<metadata::Situation> MirroredStorage::look() {
     co_return situation;
 }
 
+namespace {
+
+/// The places that a decision would use, in their order; none unless it is to begin.
+std::vector<std::size_t> taking_part(const metadata::Decision& decision, std::size_t places) {
+    std::vector<std::size_t> part;
+    if (std::holds_alternative<metadata::Create>(decision)) {
+        for (std::size_t at = 0; at < places; ++at) part.push_back(at);
+    } else if (const auto* start = std::get_if<metadata::Start>(&decision)) {
+        for (const metadata::Member& member : start->sources) part.push_back(member.place);
+        for (const metadata::Joiner& joiner : start->joiners) part.push_back(joiner.member.place);
+        for (const metadata::Member& witness : start->witnesses) part.push_back(witness.place);
+    }
+    std::ranges::sort(part);
+    return part;
+}
+
+}  // namespace
+
 /// Once through: looks, and makes the storage or takes it over if that may be.
 async::Task<void> MirroredStorage::assemble() {
     metadata::Decision decision = metadata::decide(co_await look());
     if (stopping_) co_return;
-    const bool begins = std::holds_alternative<metadata::Create>(decision) ||
-                        std::holds_alternative<metadata::Start>(decision);
-    if (begins) {
-        // Rule 9: only then are the reservations claimed, and all of it is looked at again.
-        if (!co_await claim_all(overruling_.force)) {
+    const auto wanted = taking_part(decision, places_.size());
+    if (!wanted.empty()) {
+        if (std::holds_alternative<metadata::Create>(decision)) {
+            if (const auto fit = check_places(); !fit) {
+                note(fit.error().text, true);
+                co_return;
+            }
+        }
+        // Rule 9: only then are the reservations claimed, of those that would take part, and all of
+        // it is looked at again. A node that another head has is left to it.
+        if (!co_await claim(wanted, overruling_.force)) {
             co_await release_all();
             co_return;
         }
         decision = metadata::decide(co_await look());
         if (stopping_) co_return;
+        if (!std::ranges::includes(wanted, taking_part(decision, places_.size()))) {
+            note("looks again: a node has come meanwhile", false);
+            co_await release_all();
+            co_return;
+        }
     }
     if (overruling_.is_there && std::holds_alternative<metadata::Create>(decision)) {
         note("its nodes are blank: 'dst storage create' makes a new storage of them", true);
@@ -171,12 +200,13 @@ async::Task<void> MirroredStorage::assemble() {
     co_await release_all();
 }
 
-async::Task<bool> MirroredStorage::claim_all(bool by_force) {
-    for (std::size_t at = 0; at < places_.size(); ++at) {  // more may come meanwhile
-        Place* const place = places_[at].get();
-        if (!place->is_connected()) continue;
-        if (const Outcome<> claimed = co_await place->claim(by_force); !claimed) {
-            note(fmt::format("waits for {}: {}", place->name(), claimed.error().text), false);
+/// Those of `places_` that are connected; false if one of them can't be had.
+async::Task<bool> MirroredStorage::claim(const std::vector<std::size_t>& wanted, bool by_force) {
+    for (const std::size_t at : wanted) {
+        Place& place = *places_[at];
+        if (!place.is_connected()) continue;
+        if (const Outcome<> claimed = co_await place.claim(by_force); !claimed) {
+            note(fmt::format("waits for {}: {}", place.name(), claimed.error().text), false);
             co_return false;
         }
     }
@@ -198,6 +228,42 @@ void MirroredStorage::make_mirror(Form form) {
             mirror_->found(*place->cookie(), *place, place->is_local());
 }
 
+/// Whether a new storage can be made of the places.
+Outcome<> MirroredStorage::check_places() const {
+    for (const auto& place : places_)
+        for (const auto& other : places_)
+            if (place != other && place->instance() != 0 && place->instance() == other->instance())
+                return refuse(ErrorCode::invalid,
+                              fmt::format("{} and {} are the same disk, by two ways, and no copies "
+                                          "of each other: name two disks",
+                                          place->name(), other->name()));
+    TRY_VOID(shape_of_places());
+    return {};
+}
+
+/// What a new storage can be, by the sizes of the places.
+Outcome<metadata::Shape> MirroredStorage::shape_of_places() const {
+    std::vector<SectorCount> sizes;
+    const Place* smallest = nullptr;
+    for (const auto& place : places_) {
+        if (place->is_witness()) {
+            if (const auto fits = metadata::check_witness_size(place->size()); !fits)
+                return refuse(fits.error().code,
+                              fmt::format("{}: {}", place->name(), fits.error().text));
+            continue;
+        }
+        sizes.push_back(place->size());
+        if (smallest == nullptr || place->size() < smallest->size()) smallest = place.get();
+    }
+    auto shape = metadata::plan_shape(sizes);
+    if (!shape && shape.error().code == ErrorCode::no_space)
+        return refuse(ErrorCode::no_space,
+                      fmt::format("{}: {} (with metadata and at least one region of data); name a "
+                                  "larger one",
+                                  smallest->name(), shape.error().text));
+    return shape;
+}
+
 /// The first age of a new storage, out of the places as they are configured.
 Outcome<Form> MirroredStorage::new_form() const {
     Form form;
@@ -211,7 +277,6 @@ Outcome<Form> MirroredStorage::new_form() const {
     form.takeover = settings_.mirror.takeover;
     form.head = {.id = around_.head.id, .incarnation = around_.head.incarnation};
     form.is_forming = true;
-    std::vector<SectorCount> sizes;
     std::uint8_t slot = 0;
     for (const auto& place : places_) {
         NodeRecord record{.cookie = draw(random),
@@ -220,16 +285,13 @@ Outcome<Form> MirroredStorage::new_form() const {
                           .instance = place->instance(),
                           .type = metadata::cut_type(place->name())};
         record.has_vote = place->can_vote();
-        if (place->is_witness()) {
-            TRY_VOID(metadata::check_witness_size(record.size));
-        } else {
+        if (!place->is_witness()) {
             record.slot = slot++;
             record.attached = settings_.mirror.init != mirror::Init::adopt || record.slot == 0;
-            sizes.push_back(record.size);
         }
         form.nodes.push_back(std::move(record));
     }
-    TRY(form.shape, metadata::plan_shape(sizes));
+    TRY(form.shape, shape_of_places());
     form.quorum = settings_.mirror.quorum.value_or(form.votes() >= 3 ? metadata::Quorum::majority
                                                                      : metadata::Quorum::none);
     if (const char* const broken = metadata::broken_rule(form))
@@ -257,8 +319,7 @@ async::Task<Outcome<>> MirroredStorage::take_over(const metadata::Start& start) 
             others.push_back(source.cookie);
     }
     for (const metadata::LeftOut& left : start.left_out)
-        log::warning("storage {}: {} is left out: {}", name(), places_[left.place]->name(),
-                     left.reason);
+        log::warning("storage {}: left out: {}", name(), left.reason);
     for (const metadata::Obstacle& obstacle : start.overridden)
         log::warning("storage {}: by force, although {}", name(), obstacle.text);
     const metadata::Head head{.id = around_.head.id, .incarnation = around_.head.incarnation};
@@ -308,7 +369,8 @@ async::Task<void> MirroredStorage::find_nodes() {
                        mirror_->form().storage_id) {
             place.forget_node();
             const std::string why = metadata::stranger(mirror_->form(), seen);
-            if (place.note_stranger(why)) log::warning("storage {}: {}", name(), why);
+            if (place.note_stranger(why))
+                log::warning("storage {}: {} {}", name(), place.name(), why);
             continue;
         }
         place.note_stranger({});

@@ -60,9 +60,12 @@ class MirroredStorage final : public Storage,
     async::Task<void> run();
     async::Task<void> assemble();
     async::Task<metadata::Situation> look();
-    async::Task<bool> claim_all(bool by_force);
+    async::Task<bool> claim(const std::vector<std::size_t>& wanted, bool by_force);
     async::Task<Outcome<>> make();
     async::Task<Outcome<>> take_over(const metadata::Start& start);
+    [[nodiscard]] Outcome<> check_places() const;
+    [[nodiscard]] Outcome<metadata::Shape> shape_of_places() const;
+    [[nodiscard]] const Place* find_lost(const metadata::NodeRecord& record) const;
     [[nodiscard]] Outcome<metadata::Form> new_form() const;
     async::Task<void> serve();
     async::Task<void> find_nodes();

@@ -45,6 +45,10 @@ bool Place::can_reserve() const {
 
 bool Place::is_connected() const { return member_.is_there() && member_.is_connected(); }
 
+std::optional<io::TimePoint> Place::silent_since() const {
+    return member_.remote() != nullptr ? member_.remote()->silent_since() : std::nullopt;
+}
+
 std::optional<io::TimePoint> Place::vouched_at() const {
     if (!can_reserve()) return std::nullopt;
     return member_.remote()->answered_ping_sent_at().value_or(io::TimePoint::min());
@@ -82,6 +86,7 @@ async::Task<metadata::Place> Place::look(std::vector<SectorCount> sizes) {
         place.seen = metadata::Unreachable{member_.reason()};
         co_return place;
     }
+    place.size = size();
     sizes.insert(sizes.begin(), size());
     std::optional<metadata::Reading> found;
     for (const SectorCount end : sizes) {
@@ -210,9 +215,13 @@ async::Task<Outcome<>> Place::admit(node::Visit& visit) {
     const auto now = co_await visit.read_reservation();
     if (!now) co_return refuse(ErrorCode::node_lost, "asking who has it failed");
     if (is_ours(*now)) co_return Outcome<>{};
-    co_return refuse(now->holder && now->holder->head != around_.head.id
+    if (!now->holder)
+        co_return refuse(
+            "nobody has it reserved any more (its exporter has lost its state_dir, or another head "
+            "was here); stopping and starting the storage takes it again");
+    co_return refuse(now->holder->head != around_.head.id
                          ? fmt::format("{} has taken it", who(*now->holder))
-                         : "its reservation was given to somebody else meanwhile");
+                         : "another start of this head has taken it");
 }
 
 /// A plain server can't be reserved; what lies on it says who was there last.

@@ -77,6 +77,7 @@ class Place final : public mirror::Backing, private node::Gate {
     // As a node's backing.
     [[nodiscard]] block::Device& device() const override { return *member_.device(); }
     [[nodiscard]] bool is_connected() const override;
+    [[nodiscard]] std::optional<io::TimePoint> silent_since() const override;
     [[nodiscard]] std::string reason() const override { return member_.reason(); }
     [[nodiscard]] std::optional<io::TimePoint> vouched_at() const override;
     [[nodiscard]] bool is_taken() const override;

@@ -187,7 +187,7 @@ TEST_F(StorageTest, a_node_is_added_while_requests_run) {
         for (int i = 0; i < 5; ++i) {
             const std::size_t before = count;
             const MemberSpec spec = i % 2 == 0 ? t.file("n" + std::to_string(i), 32) : t.memory(32);
-            const auto added = co_await storage.add_node(spec, t.now() + 2s);
+            const auto added = co_await storage.add_node(spec, {}, t.now() + 2s);
             EXPECT_TRUE(added.has_value()) << added.error().text;
             const auto end = static_cast<std::uint64_t>(64 + i * 32);
             EXPECT_EQ(storage.geometry().size, SectorCount(end + 32));
@@ -206,22 +206,22 @@ TEST_F(StorageTest, a_node_is_added_while_requests_run) {
 TEST_F(StorageTest, a_node_that_can_not_be_had_is_not_added_and_nothing_has_changed) {
     run_test([](StorageTest& t) -> Task<void> {
         Storage& storage = t.make("v", {t.memory(64)});
-        const auto early = co_await storage.add_node(t.memory(8), t.now() + 1s);
+        const auto early = co_await storage.add_node(t.memory(8), {}, t.now() + 1s);
         EXPECT_FALSE(early.has_value());
         co_await t.form(storage);
         const io::TimePoint before = t.now();
-        const auto added = co_await storage.add_node(t.file("missing"), t.now() + 5s);
+        const auto added = co_await storage.add_node(t.file("missing"), {}, t.now() + 5s);
         EXPECT_FALSE(added.has_value());
         EXPECT_NE(added.error().text.find(t.path("missing")), std::string::npos);
         EXPECT_LT(t.now() - before, 1s) << "waiting won't help whoever asks";
-        const auto empty = co_await storage.add_node(t.memory(0), t.now() + 1s);
+        const auto empty = co_await storage.add_node(t.memory(0), {}, t.now() + 1s);
         EXPECT_FALSE(empty.has_value());
         MemberSpec remote{
             .place = RemotePlace{.endpoint = {.host = "127.0.0.1", .port = 1, .unix_path = {}},
                                  .export_name = "x"},
             .size_max = {},
             .type = "R: x"};
-        EXPECT_FALSE((co_await storage.add_node(remote, t.now() + 300ms)).has_value());
+        EXPECT_FALSE((co_await storage.add_node(remote, {}, t.now() + 300ms)).has_value());
         EXPECT_EQ(storage.geometry().size, SectorCount(64));
         EXPECT_EQ(storage.status().nodes.size(), 1U);
         EXPECT_EQ(storage.settings().members.size(), 1U);
@@ -290,7 +290,7 @@ TEST_F(StorageTest, an_unknown_algorithm_or_a_bad_option_is_refused_and_nothing_
     PlainStorage unknown(
         around,
         {.name = "v", .algorithm = "striped", .options = {}, .members = {memory(8)}, .hold = {}});
-    const auto started = unknown.start();
+    const auto started = unknown.start({});
     ASSERT_FALSE(started.has_value());
     EXPECT_NE(started.error().text.find("striped"), std::string::npos);
     EXPECT_FALSE(unknown.is_started());
@@ -299,7 +299,7 @@ TEST_F(StorageTest, an_unknown_algorithm_or_a_bad_option_is_refused_and_nothing_
                               .options = {{"no", "such"}},
                               .members = {memory(8)},
                               .hold = {}});
-    EXPECT_FALSE(bad.start().has_value());
+    EXPECT_FALSE(bad.start({}).has_value());
     EXPECT_EQ(bad.status().state, State::stopped);
 }
 

@@ -21,6 +21,9 @@ class Backing {
     [[nodiscard]] virtual block::Device& device() const = 0;
     /// It answers, as far as is known.
     [[nodiscard]] virtual bool is_connected() const = 0;
+    /// Since when it has been asked and has answered nothing. Nothing: it answers, or there is no
+    /// link over which it could be asked.
+    [[nodiscard]] virtual std::optional<io::TimePoint> silent_since() const = 0;
     /// Why not, or that it does; for a person.
     [[nodiscard]] virtual std::string reason() const = 0;
     /// When the latest ping that was answered had been sent. Nothing: nobody else can have it.

@@ -66,9 +66,11 @@ async::Task<Result<>> Evening::copy(SectorRange range) {
         if (&node == source || !node.takes_part()) continue;
         const std::uint64_t membership = node.membership;
         const Result<> done = co_await core_.deliveries.ask(node, write);
-        if (!done && node.membership == membership)
-            membership_.expel(node, fmt::format("it can't be made equal to the others: {}",
-                                                to_string(done.error().code)));
+        if (done || node.membership != membership) continue;
+        membership_.expel(node, fmt::format("it can't be made equal to the others: {}",
+                                            to_string(done.error().code)));
+        // Not equal as long as it is there: until it has left all is read from one place.
+        co_return done;
     }
     co_return Result<>{};
 }

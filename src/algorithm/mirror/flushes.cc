@@ -36,7 +36,8 @@ async::Task<Result<>> Flushes::flush_now() {
 }
 
 /// Rule 10: that a region was written for the first time is known to every attached node before
-/// anybody may rely on what was written.
+/// anybody may rely on what was written; and, as with intents (rule 1), to every other one that has
+/// its copy of the bits: an age may name that one at any moment, and the next head start from it.
 async::Task<Result<>> Flushes::written_bits_are_durable(const Regions::Flush& flush) {
     Bits& bits = core_.bits();
     std::vector<std::pair<PageNumber, Version>> pages;
@@ -48,7 +49,7 @@ async::Task<Result<>> Flushes::written_bits_are_durable(const Regions::Flush& fl
     while (true) {
         bool is_durable = true;
         for (const auto& node : core_.nodes) {
-            if (!node->is_attached()) continue;
+            if (!node->is_attached() && !node->holds_bits) continue;
             for (const auto& [page, version] : pages) {
                 if (node->pages->is_durable(page, version)) continue;
                 node->pages->hurry();

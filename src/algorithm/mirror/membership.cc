@@ -50,7 +50,7 @@ async::Task<bool> Membership::impose(Form next) { co_return co_await carry_out(s
 
 Form Membership::successor() const {
     Form next = *core_.form;
-    next.history = metadata::next_generation(newest_form().history);
+    next.history = metadata::next_generation(forgetful(newest_form().history));
     next.head = core_.head;
     next.stopped_cleanly = next.is_forming = false;
     for (NodeRecord& record : next.nodes)
@@ -75,8 +75,20 @@ async::Task<Outcome<>> Membership::change(Edit edit, io::TimePoint deadline) {
     if (core_.is_over()) co_return refuse(ErrorCode::cancelled, "the storage is being stopped");
     const std::string waits = obstacle();
     co_return refuse(ErrorCode::timed_out,
-                     fmt::format("it {}{}", waits.empty() ? "takes too long" : waits,
+                     fmt::format("it {}{}", waits.empty() ? "takes too long" : "waits for " + waits,
                                  wish->is_sent ? "; it may be done later: see 'dst status'" : ""));
+}
+
+/// Without what nobody remembers: that is known if it is known of every member what it holds.
+metadata::History Membership::forgetful(metadata::History history) const {
+    std::vector<metadata::Age> held;
+    for (const NodeRecord& record : core_.form->nodes) {
+        const Node* const node = core_.find(record.cookie);
+        if (node == nullptr || node->superblock == nullptr || !node->superblock->durable())
+            return history;
+        held.push_back(*node->superblock->durable());
+    }
+    return metadata::forget_before(std::move(history), held);
 }
 
 /// What has to change, as things stand; nothing if nothing has to, or nothing can.
@@ -85,10 +97,12 @@ std::optional<Membership::Plan> Membership::plan() {
     Form& next = plan.form;
     bool changes = !sent_.empty();  // what was sent and given up has to be followed by something
     for (NodeRecord& record : next.nodes) {
-        if (!record.attached) continue;
         const Node* const node = core_.find(record.cookie);
-        record.attached = node != nullptr && node->is_attached() && !is_to_leave(*node);
-        changes |= !record.attached;
+        const bool was_attached = std::exchange(
+            record.attached,
+            // Named by one that was sent and given up, too: it has taken everything since.
+            node != nullptr && node->is_attached() && !is_to_leave(*node));
+        changes |= was_attached != record.attached;
     }
     if (!changes) {
         for (const auto& wish : wishes_) {
@@ -142,24 +156,27 @@ bool Membership::is_bound(const Form& next) const {
                                [&](const FormHandle& sent) { return names_one_of(next, *sent); });
 }
 
-/// It names somebody who can't be had any more, or the mirror is over.
+/// It names somebody who can't be had any more, or leaves out somebody who can be had again, or the
+/// mirror is over. (Who is left out gets no ages, so it may be waited for in vain: for its vote.)
 bool Membership::is_void(const Form& next) const {
     if (core_.is_over()) return true;
     return std::ranges::any_of(next.nodes, [&](const NodeRecord& record) {
-        if (!record.attached) return false;
         const Node* const node = core_.find(record.cookie);
+        const bool may_stay = node != nullptr && node->is_attached() && !is_to_leave(*node);
+        if (!record.attached) return may_stay;
         return node == nullptr || is_to_leave(*node) || node->is_leaving ||
                (!node->is_attached() && node->state != NodeState::completing);
     });
 }
 
-/// Waits for `done()`; false if the age is void before.
+/// Waits for `done()`; false as soon as the age is void, whatever is done by then: a node that is
+/// about to leave must not be named.
 async::Task<bool> Membership::until(const Form& next, std::function<bool()> done) {
-    while (!done()) {
-        if (is_void(next)) co_return false;
+    while (!is_void(next)) {
+        if (done()) co_return true;
         co_await core_.progress.wait();
     }
-    co_return true;
+    co_return false;
 }
 
 async::Task<bool> Membership::carry_out(Form next) {
@@ -179,8 +196,9 @@ async::Task<bool> Membership::carry_out(Form next) {
     if (!co_await until(*form, [&] { return is_held(*form, false); })) co_return false;
     send_to_others(form);
     // Where the votes change it takes a majority of those before, too: else those might go on
-    // without it.
-    const FormHandle before = core_.form;
+    // without it. (Whoever assembles has counted those, or a person has said that they don't
+    // count.)
+    const FormHandle before = core_.is_serving ? core_.form : form;
     if (!co_await until(*form, [&] {
             return has_votes(*before, form->history.age) && has_votes(*form, form->history.age);
         }))
@@ -300,7 +318,10 @@ void Membership::conclude(const FormHandle& form) {
     for (Node* const node : core_.snapshot()) {
         const bool is_removed =
             before->find(node->cookie) != nullptr && form->find(node->cookie) == nullptr;
-        if (is_removed) node->reason = "removed";
+        if (is_removed)
+            node->reason = "removed";
+        else if (node->is_attached() && !is_attached_in(*form, *node) && !node->has_failed)
+            node->reason = "it is silent";
         if (node->is_attached() ? !is_attached_in(*form, *node)
                                 : is_removed && node->state != NodeState::away)
             left(*node);
@@ -402,19 +423,6 @@ std::string Membership::fence() const {
     if (has_votes && std::ranges::any_of(rest.nodes, &NodeRecord::attached) && is_bound(rest))
         return {};
     return fmt::format("another head has {}", fmt::join(taken, ", "));
-}
-
-std::string Membership::obstacle() const {
-    std::vector<std::string> missing;
-    for (const NodeRecord& record : core_.form->nodes) {
-        const Node* const node = core_.find(record.cookie);
-        if (!record.attached || (node != nullptr && node->is_connected())) continue;
-        missing.push_back(fmt::format(
-            "{} ({})", record.type,
-            node == nullptr || node->backing == nullptr ? "not found" : node->backing->reason()));
-    }
-    if (missing.empty()) return {};
-    return fmt::format("waits for {}", fmt::join(missing, " and "));
 }
 
 }  // namespace dst::mirror

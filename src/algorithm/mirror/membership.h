@@ -64,7 +64,8 @@ class Membership {
     [[nodiscard]] bool is_changing() const { return !sent_.empty(); }
     /// Another head has so many nodes that no age can be formed any more. Says who.
     [[nodiscard]] std::string fence() const;
-    /// Nobody can be asked without these: why requests wait, for a person; empty: they don't.
+    /// Nobody can be asked without these: whom requests wait for, why, and until when, for a
+    /// person; empty: for nobody.
     [[nodiscard]] std::string obstacle() const;
 
   private:
@@ -79,6 +80,7 @@ class Membership {
         metadata::Form form;
         std::shared_ptr<Wish> wish{};
     };
+    [[nodiscard]] metadata::History forgetful(metadata::History history) const;
     [[nodiscard]] std::optional<Plan> plan();
     [[nodiscard]] bool fulfil(Wish& wish, metadata::Form& next) const;
     [[nodiscard]] bool is_bound(const metadata::Form& next) const;
