@@ -340,10 +340,12 @@ async::Task<Outcome<>> MirroredStorage::take_over(const metadata::Start& start) 
 async::Task<void> MirroredStorage::serve() {
     const auto goes_on = [&] { return !stopping_ && !begins_anew_ && mirror_->fenced().empty(); };
     while (goes_on()) {
+        const std::uint64_t seen = events_count_;
         co_await find_nodes();
         co_await close_those_that_left();
         if (!goes_on()) break;
-        co_await events_.wait();
+        // Who came while another one was looked at is not forgotten.
+        if (seen == events_count_) co_await events_.wait();
     }
 }
 
@@ -415,8 +417,10 @@ async::Task<void> MirroredStorage::close_those_that_left() {
 }
 
 Outcome<> MirroredStorage::judge(const metadata::Reading& found) const {
-    if (!found) return refuse(fmt::format("it {}", metadata::to_string(found.error())));
     if (mirror_ == nullptr) return {};
+    // What is being made has perhaps not been written yet.
+    if (!found && mirror_->form().is_forming) return {};
+    if (!found) return refuse(fmt::format("it {}", metadata::to_string(found.error())));
     switch (metadata::admit(mirror_->newest_form(), *found)) {
         case metadata::Admission::joins:
             return {};
@@ -434,11 +438,11 @@ void MirroredStorage::member_changed(Member& member) {
     if (Place* const place = find(member);
         mirror_ != nullptr && place != nullptr && place->cookie())
         mirror_->backing_changed(*place->cookie());
-    events_.wake_all();
-    changes_.wake_all();
+    mirror_changed();
 }
 
 void MirroredStorage::mirror_changed() {
+    ++events_count_;
     events_.wake_all();
     changes_.wake_all();
 }

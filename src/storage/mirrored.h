@@ -6,6 +6,7 @@
 // another head has taken so many nodes that the mirror is at an end, all of it begins anew.
 #pragma once
 
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <vector>
@@ -53,6 +54,7 @@ class MirroredStorage final : public Storage,
     void member_ready(Member& member) override { member_changed(member); }
     void member_lost(Member& member) override { member_changed(member); }
     void mirror_changed() override;
+    void mirror_lost_changes() override { lose_changes(); }
     [[nodiscard]] Outcome<> judge(const metadata::Reading& found) const override;
 
     async::Task<void> run();
@@ -104,6 +106,7 @@ class MirroredStorage final : public Storage,
     std::vector<std::unique_ptr<Place>> places_;
     std::unique_ptr<mirror::Mirror> mirror_;
     async::WaitQueue events_;
+    std::uint64_t events_count_ = 0;
     async::Scope scope_;  // last: its tasks use all of the above
 };
 

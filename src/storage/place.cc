@@ -66,6 +66,14 @@ void Place::drop() {
     if (member_.remote() != nullptr) member_.remote()->drop();
 }
 
+bool Place::has_lost_changes() const {
+    return is_local() && member_.instance_change() != accepted_change_;
+}
+
+void Place::accept_losses() {
+    if (is_local()) accepted_change_ = member_.instance_change();
+}
+
 async::Task<metadata::Place> Place::look(std::vector<SectorCount> sizes) {
     co_await looking_.acquire();
     struct Turn {
@@ -103,12 +111,16 @@ async::Task<metadata::Place> Place::look(std::vector<SectorCount> sizes) {
     if (!can_reserve()) co_return place;
     const auto reservation = co_await member_.remote()->read_reservation();
     if (!reservation) {
+        cookie_.reset();  // it has to be looked at again
         place.seen = metadata::Unreachable{
             fmt::format("asking who has it failed: {}", to_string(reservation.error().code))};
     } else if (!reservation->holder) {
         place.holder = Holder::nobody;
     } else if (reservation->holder->head == around_.head.id) {
         place.holder = Holder::us;
+        // A claim whose answer was lost, or a release that never got there: it is ours to release.
+        if (!number_ && reservation->holder->is(around_.head.id, around_.head.incarnation))
+            number_ = reservation->number;
     } else {
         place.holder_id = reservation->holder->head;
         place.holder = reservation->is_open                                 ? Holder::connected

@@ -32,6 +32,11 @@ class Backing {
     [[nodiscard]] virtual bool is_taken() const = 0;
     /// Drawn whenever the medium is opened; 0 where that can't be told.
     [[nodiscard]] virtual std::uint64_t instance() const = 0;
+    /// A flush failed there, so it may show older data than it had taken. (One of another machine
+    /// has taken again by itself what it lost.)
+    [[nodiscard]] virtual bool has_lost_changes() const { return false; }
+    /// Everybody who has to know of that does.
+    virtual void accept_losses() {}
     /// Makes sure that it is this head's alone, as far as it can be had without force; the text
     /// says who has it. Suspends.
     virtual async::Task<Outcome<>> claim() = 0;

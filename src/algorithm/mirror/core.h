@@ -42,6 +42,8 @@ class Owner {
   public:
     /// Who is attached, or what is stale, may have changed.
     virtual void mirror_changed() = 0;
+    /// What was acknowledged and not flushed may be lost: no copy is left that has kept it.
+    virtual void mirror_lost_changes() {}
 
   protected:
     ~Owner() = default;

@@ -43,6 +43,7 @@ bool Joining::may_begin(const Node& node) const {
 
 async::Task<void> Joining::take_in(Node& node) {
     core_.become(node, NodeEvent::found, "looking at its superblock");
+    node.backing->accept_losses();  // what it lacks is known
     const std::uint64_t membership = node.membership;
     const auto is_still_in = [&] { return node.membership == membership && !core_.is_over(); };
     const Use use(core_, node);

@@ -298,10 +298,11 @@ void Membership::send(const FormHandle& form, bool to_old_ones) {
             node->superblock->send(form);
 }
 
+/// Those that it leaves out, too: their votes count, and they may be well again.
 void Membership::send_to_others(const FormHandle& form) {
     for_others_ = form;
     for (const auto& node : core_.nodes)
-        if (!node->is_attached() && node->superblock != nullptr &&
+        if (!is_attached_in(*form, *node) && node->superblock != nullptr &&
             form->find(node->cookie) != nullptr)
             node->superblock->send(form);
 }
@@ -343,7 +344,10 @@ bool Membership::may_expel(const Node& node) const {
 
 bool Membership::expel(Node& node, std::string reason) {
     if (node.has_failed || node.is_leaving || core_.is_over()) return true;
-    if (!may_expel(node)) return false;
+    if (!may_expel(node)) {
+        note_losses(node);
+        return false;
+    }
     log::warning("storage {}: {} has to leave: {}", core_.settings.name, node.type, reason);
     node.reason = std::move(reason);
     if (node.is_attached()) {
@@ -354,6 +358,15 @@ bool Membership::expel(Node& node, std::string reason) {
         core_.scope.spawn(leave(node));
     }
     return true;
+}
+
+void Membership::note_losses(Node& node) {
+    if (!node.has_lost_changes()) return;
+    log::error("storage {}: {} has lost changes, and nobody else has them", core_.settings.name,
+               node.type);
+    node.backing->accept_losses();
+    core_.owner.mirror_lost_changes();
+    core_.changed();
 }
 
 /// Rule 2: a joining node that goes is first stale in all that it took and did not flush.
@@ -382,6 +395,7 @@ void Membership::left(Node& node) {
     node.has_failed = node.is_leaving = node.holds_bits = node.is_distrusted = false;
     node.copied.reset();
     node.being_flushed.reset();
+    if (node.backing != nullptr) node.backing->accept_losses();  // it is copied to
     // What it is given no more, and has perhaps not got: intents say so on the nodes, till then.
     if (core_.bits().uses_slot(node.slot))
         core_.bits().set_all_of(Bits::stale_of(node.slot), core_.regions->unsettled());

@@ -29,6 +29,8 @@ class Membership {
     /// `node` failed what others did, or can't be waited for: it leaves, as soon as it may. False
     /// if nobody would be left who could go on: then it stays, and its errors are the user's.
     bool expel(Node& node, std::string reason);
+    /// `node` stays although it failed: if it has lost changes, who uses the mirror has to know.
+    void note_losses(Node& node);
     /// A later age without it is being made, or will be when that can be.
     [[nodiscard]] bool is_to_leave(const Node& node) const {
         return node.has_failed || node.is_taken() ||

@@ -45,6 +45,7 @@ void Mirror::found(metadata::Cookie cookie, Backing& backing, bool is_local) {
     CHECK(node != nullptr);
     node->backing = &backing;
     node->is_local = is_local;
+    backing.accept_losses();
     if (core_.is_serving || membership_.for_others() != nullptr) backing_changed(cookie);
 }
 

@@ -104,6 +104,10 @@ struct Node {
     [[nodiscard]] bool is_connected() const {
         return backing != nullptr && backing->is_connected();
     }
+    /// It may lack what it had taken, and acknowledged.
+    [[nodiscard]] bool has_lost_changes() const {
+        return backing != nullptr && backing->has_lost_changes();
+    }
     [[nodiscard]] bool is_taken() const { return backing != nullptr && backing->is_taken(); }
     /// Silent for as long as `grace` and more.
     [[nodiscard]] bool is_silent(io::TimePoint now, io::Duration grace) const {

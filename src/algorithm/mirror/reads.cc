@@ -13,6 +13,7 @@ namespace dst::mirror {
 using block::Request;
 
 bool Reads::can_read(const Node& node, RegionRange regions) const {
+    if (node.has_lost_changes()) return false;
     if (node.is_attached()) return true;
     return node.takes_part() && !core_.bits().stale(node.slot).any(regions);
 }
@@ -111,7 +112,7 @@ async::Task<Result<>> Reads::ask(Request& request, std::vector<Node*>& failed) {
         const Result<> done = co_await node->backing->device().execute(request);
         --node->in_flight;
         // What it had to say when it was still one of us.
-        if (done && (node->membership == membership)) co_return done;
+        if (done && node->membership == membership && !node->has_lost_changes()) co_return done;
         if (done || done.error().code == ErrorCode::node_lost) continue;
         error = done.error();
         ++node->read_errors;

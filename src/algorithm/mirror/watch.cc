@@ -82,6 +82,7 @@ void Watch::look_at(Node& node) {
     const bool is_late = node.is_silent(core_.world.clock.now(), core_.settings.grace);
     if (node.is_joining() && (is_late || node.is_taken()))
         membership_.expel(node, node.is_taken() ? "another head has taken it" : "it is silent");
+    if (node.takes_part() && node.has_lost_changes()) membership_.expel(node, "it lost changes");
     look_at_writers(node);
     if (joining_.may_begin(node)) core_.scope.spawn(joining_.take_in(node));
 }
