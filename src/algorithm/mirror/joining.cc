@@ -106,7 +106,11 @@ async::Task<Outcome<>> Joining::look_at(Node& node) {
     if (!reading)
         co_return refuse(reading.error().code, fmt::format("its superblock can't be read: {}",
                                                            to_string(reading.error().code)));
-    if (!*reading) co_return refuse(fmt::format("it {}", metadata::to_string(reading->error())));
+    if (!*reading)
+        co_return refuse(
+            fmt::format("it {}: restore the disk that was there, or let another one take its place "
+                        "(dst node replace)",
+                        metadata::to_string(reading->error())));
     const metadata::Superblock& found = **reading;
     CO_TRY(const bool is_all_stale, judge(node, found));
     node.sequence = found.sequence;
