@@ -36,9 +36,9 @@ class Use {
 }  // namespace
 
 bool Joining::may_begin(const Node& node) const {
-    return node.state == NodeState::away && node.is_connected() && !node.silent_since &&
-           !node.is_taken() && node.is_quiet() && core_.record(node) != nullptr &&
-           core_.world.clock.now() >= node.try_again_at;
+    return core_.takes_in && node.state == NodeState::away && node.is_connected() &&
+           !node.silent_since && !node.is_taken() && node.is_quiet() &&
+           core_.record(node) != nullptr && core_.world.clock.now() >= node.try_again_at;
 }
 
 async::Task<void> Joining::take_in(Node& node) {
