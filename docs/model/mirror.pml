@@ -368,7 +368,8 @@ c_code {
 #ifdef T_QUORUM
 #define VOTES true
 #else
-#define VOTES (!QUORUM || POP(pdone[h]&PTAB)>=MAJ(PTAB))
+/* where the votes change it takes a majority of those before, too */
+#define VOTES (!QUORUM || (POP(pdone[h]&PTAB)>=MAJ(PTAB) && (!MEMB || cur[h]==0 || POP(pdone[h]&TAB)>=MAJ(TAB))))
 #endif
 #if R==2
 #define ANYSTL(S) ((S)&(stl[X(0)]|stl[X(1)]))
