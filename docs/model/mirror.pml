@@ -688,7 +688,8 @@ MEMBER(n)
 #endif
 
 #define CHOOSE(n) (n<N && IN(got[h]&ATT,n) && RCH(h,n) && age[n]!=0 && IN(anc[cur[h]],age[n]))
-#define SNEW (ATT&OWNM&~ANYSTALE)
+/* whom an age has named that was given up stays: it has taken everything since */
+#define SNEW (NAMED&OWNM&~ANYSTALE)
 /* membership.cc, fence(): no age can be formed any more */
 #define LEFT (ATT&~mv[h]&~ANYSTALE)
 #ifdef T_FENCED		/* a fenced head keeps its reservations */
