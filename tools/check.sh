@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Every gate that needs no run of the program: tools/check.sh [--fast]
-# --fast leaves out clang-tidy, the one gate that takes minutes (and a build).
+# --fast leaves out clang-tidy, which takes minutes (and a build), and the model, which takes one.
 # Says what failed and how to mend it; all gates run even if one fails.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -75,6 +75,13 @@ check_machine_names() {
     fi
 }
 
+check_model() {
+    local table
+    table=$(docs/model/run --short 2>&1) && return
+    echo "$table"
+    return 1
+}
+
 check_tidy() { tools/build && tools/tidy.py; }
 
 gate "layers" "The order is in tools/layers.py; move the code to where it belongs." tools/layers.py
@@ -82,6 +89,7 @@ gate "clang-format" "Mend with: clang-format-19 -i FILE" check_format
 gate "scripts" "Mend the syntax or the mode." check_scripts
 gate "machine names" "Use paths relative to the repository, or a temporary directory." check_machine_names
 if ! $fast; then
+    gate "model" "docs/model/README.md; 'docs/model/run NAME' prints the steps to a counterexample." check_model
     gate "clang-tidy" "Mend the code; NOLINT(name) with a reason where it is wrong." check_tidy
 fi
 

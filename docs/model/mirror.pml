@@ -368,7 +368,8 @@ c_code {
 #ifdef T_QUORUM
 #define VOTES true
 #else
-#define VOTES (!QUORUM || POP(pdone[h]&PTAB)>=MAJ(PTAB))
+/* where the votes change it takes a majority of those before, too */
+#define VOTES (!QUORUM || (POP(pdone[h]&PTAB)>=MAJ(PTAB) && (!MEMB || cur[h]==0 || POP(pdone[h]&TAB)>=MAJ(TAB))))
 #endif
 #if R==2
 #define ANYSTL(S) ((S)&(stl[X(0)]|stl[X(1)]))
@@ -687,7 +688,8 @@ MEMBER(n)
 #endif
 
 #define CHOOSE(n) (n<N && IN(got[h]&ATT,n) && RCH(h,n) && age[n]!=0 && IN(anc[cur[h]],age[n]))
-#define SNEW (ATT&OWNM&~ANYSTALE)
+/* whom an age has named that was given up stays: it has taken everything since */
+#define SNEW (NAMED&OWNM&~ANYSTALE)
 /* membership.cc, fence(): no age can be formed any more */
 #define LEFT (ATT&~mv[h]&~ANYSTALE)
 #ifdef T_FENCED		/* a fenced head keeps its reservations */

@@ -146,7 +146,7 @@ watch_resync() {
     until status_has mirror0 running; do
         if [ $SECONDS -ge $deadline ]; then fail "the resync does not end"; fi
         line=$(dst status --socket head/dst.sock | grep ^resync || true)
-        if [ "$line" != "$before" ]; then printf '%s\n' "$line"; fi
+        if [ -n "$line" ] && [ "$line" != "$before" ]; then printf '%s\n' "$line"; fi
         before=$line
         sleep 0.05
     done

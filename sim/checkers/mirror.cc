@@ -188,10 +188,10 @@ class MirrorChecker final : public Checker {
     static constexpr io::Duration kLookPause = std::chrono::milliseconds(100);
 
     std::vector<Mirrored> mirrors_;
-    io::TimePoint looked_at_;
-    std::string unequal_;                         // what was seen then
-    std::map<std::string, metadata::Form> held_;  // by the name of the copy
     Ancestry ancestry_;
+    io::TimePoint looked_at_;
+    std::string unequal_;                                                 // what was seen then
+    std::map<std::string, metadata::Form> held_;                          // by the name of the copy
     std::map<metadata::StorageId, std::vector<metadata::Age>> in_force_;  // in their order
 };
 

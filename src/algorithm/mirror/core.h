@@ -90,6 +90,8 @@ struct Core {
     std::vector<std::unique_ptr<Node>> retired;
     std::unique_ptr<Regions> regions;
 
+    /// Nodes that come are taken in: the bits are loaded, and whom the first age names is settled.
+    bool takes_in = false;
     bool is_serving = false;
     bool is_stopping = false;
     /// Why no age can be formed any more; empty: it can.

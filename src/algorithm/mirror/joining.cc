@@ -36,9 +36,9 @@ class Use {
 }  // namespace
 
 bool Joining::may_begin(const Node& node) const {
-    return node.state == NodeState::away && node.is_connected() && !node.silent_since &&
-           !node.is_taken() && node.is_quiet() && core_.record(node) != nullptr &&
-           core_.world.clock.now() >= node.try_again_at;
+    return core_.takes_in && node.state == NodeState::away && node.is_connected() &&
+           !node.silent_since && !node.is_taken() && node.is_quiet() &&
+           core_.record(node) != nullptr && core_.world.clock.now() >= node.try_again_at;
 }
 
 async::Task<void> Joining::take_in(Node& node) {
@@ -106,7 +106,11 @@ async::Task<Outcome<>> Joining::look_at(Node& node) {
     if (!reading)
         co_return refuse(reading.error().code, fmt::format("its superblock can't be read: {}",
                                                            to_string(reading.error().code)));
-    if (!*reading) co_return refuse(fmt::format("it {}", metadata::to_string(reading->error())));
+    if (!*reading)
+        co_return refuse(
+            fmt::format("it {}: restore the disk that was there, or let another one take its place "
+                        "(dst node replace)",
+                        metadata::to_string(reading->error())));
     const metadata::Superblock& found = **reading;
     CO_TRY(const bool is_all_stale, judge(node, found));
     node.sequence = found.sequence;

@@ -91,17 +91,36 @@ metadata::History Membership::forgetful(metadata::History history) const {
     return metadata::forget_before(std::move(history), held);
 }
 
+/// Named by an age that was sent and given up, too: it has taken everything since.
+bool Membership::stays_attached(const NodeRecord& record) const {
+    const Node* const node = core_.find(record.cookie);
+    return node != nullptr && node->is_attached() && !is_to_leave(*node);
+}
+
+/// It lacks nothing any more, and has the bitmaps: an age may name it.
+bool Membership::may_be_named(const NodeRecord& record) const {
+    const Node* const node = core_.find(record.cookie);
+    return node != nullptr && node->state == NodeState::completing && !node->is_leaving &&
+           !is_to_leave(*node) && node->holds_bits && node->pages->is_in_step() &&
+           !core_.bits().stale(node->slot).any();
+}
+
+/// Whether it is worth while to make a plan. Asked whenever anything has changed.
+bool Membership::is_anything_due() const {
+    if (!sent_.empty() || !wishes_.empty()) return true;
+    return std::ranges::any_of(core_.form->nodes, [this](const NodeRecord& record) {
+        return stays_attached(record) != record.attached || may_be_named(record);
+    });
+}
+
 /// What has to change, as things stand; nothing if nothing has to, or nothing can.
 std::optional<Membership::Plan> Membership::plan() {
+    if (!is_anything_due()) return std::nullopt;
     Plan plan{.form = successor()};
     Form& next = plan.form;
     bool changes = !sent_.empty();  // what was sent and given up has to be followed by something
     for (NodeRecord& record : next.nodes) {
-        const Node* const node = core_.find(record.cookie);
-        const bool was_attached = std::exchange(
-            record.attached,
-            // Named by one that was sent and given up, too: it has taken everything since.
-            node != nullptr && node->is_attached() && !is_to_leave(*node));
+        const bool was_attached = std::exchange(record.attached, stays_attached(record));
         changes |= was_attached != record.attached;
     }
     if (!changes) {
@@ -112,14 +131,8 @@ std::optional<Membership::Plan> Membership::plan() {
         }
     }
     if (!changes) {
-        for (NodeRecord& record : next.nodes) {
-            const Node* const node = core_.find(record.cookie);
-            if (record.attached || node == nullptr || node->state != NodeState::completing ||
-                node->is_leaving || is_to_leave(*node) || !node->holds_bits ||
-                !node->pages->is_in_step() || core_.bits().stale(node->slot).any())
-                continue;
-            record.attached = changes = true;
-        }
+        for (NodeRecord& record : next.nodes)
+            if (may_be_named(record)) record.attached = changes = true;
     }
     // The last attached node is never detached, and what was sent binds: else it holds.
     const bool has_any = std::ranges::any_of(next.nodes, &NodeRecord::attached);

@@ -81,6 +81,9 @@ class Membership {
         std::shared_ptr<Wish> wish{};
     };
     [[nodiscard]] metadata::History forgetful(metadata::History history) const;
+    [[nodiscard]] bool stays_attached(const metadata::NodeRecord& record) const;
+    [[nodiscard]] bool may_be_named(const metadata::NodeRecord& record) const;
+    [[nodiscard]] bool is_anything_due() const;
     [[nodiscard]] std::optional<Plan> plan();
     [[nodiscard]] bool fulfil(Wish& wish, metadata::Form& next) const;
     [[nodiscard]] bool is_bound(const metadata::Form& next) const;

@@ -135,6 +135,7 @@ async::Task<Outcome<>> Mirror::assemble(Takeover takeover) {
         if (record.attached) CO_TRY_VOID(co_await take_as_attached(*core_.find(record.cookie)));
     core_.regions->assume_settled(core_.world.clock.now());
     // The others have votes meanwhile.
+    core_.takes_in = true;
     scope_.spawn(watch_.run());
     is_watching_ = true;
     if (!co_await membership_.impose(std::move(takeover.first)))
@@ -228,7 +229,7 @@ async::Task<Outcome<>> Mirror::load_one(Node& source, BitmapName name,
 }
 
 void Mirror::begin_serving() {
-    core_.is_serving = true;
+    core_.is_serving = core_.takes_in = true;
     if (!is_watching_) scope_.spawn(watch_.run());
     is_watching_ = true;
     scope_.spawn(membership_.run());

@@ -52,15 +52,15 @@ class FakeNode final : public Backing, public block::Device {
             if (dropped != drops) co_return fail(ErrorCode::node_lost, "dropped");
         }
         ++requests;
-        if (request.op == Op::flush && std::exchange(loses_at_flush, false)) {
-            co_await forget();
-            co_return fail(ErrorCode::io_error, "broken");
-        }
         while (holds_bits_back && request.op == Op::write && is_of_bits(request.range)) {
             ++held_back;
             co_await link.wait();
             --held_back;
             if (dropped != drops) co_return fail(ErrorCode::node_lost, "dropped");
+        }
+        if (request.op == Op::flush && std::exchange(loses_at_flush, false)) {
+            co_await forget();
+            co_return fail(ErrorCode::io_error, "broken");
         }
         if (fail_changes && block::is_change(request.op) &&
             request.range.end() <= SectorIndex(kDataSectors))
@@ -71,17 +71,16 @@ class FakeNode final : public Backing, public block::Device {
         co_return co_await disk.execute(request);
     }
 
+    /// Between the data and the superblocks.
+    [[nodiscard]] bool is_of_bits(SectorRange range) const {
+        const auto end = metadata::superblock_place(disk.geometry().size, 0);
+        return range.first >= SectorIndex(kDataSectors) && range.first < end->first;
+    }
     /// As a kernel does that could not write its cache: old data is back.
     Task<void> forget() {
         has_lost = true;
         Request zeroes{.op = Op::write_zeroes, .range = {SectorIndex(0), SectorCount(64)}};
         EXPECT_TRUE(co_await disk.execute(zeroes));
-    }
-
-    /// Between the data and the superblocks.
-    [[nodiscard]] bool is_of_bits(SectorRange range) const {
-        const auto end = metadata::superblock_place(disk.geometry().size, 0);
-        return range.first >= SectorIndex(kDataSectors) && range.first < end->first;
     }
 
     static constexpr std::uint64_t kDataSectors = 8192;
@@ -91,10 +90,10 @@ class FakeNode final : public Backing, public block::Device {
     std::optional<io::TimePoint> silent;  // although connected
     bool fail_changes = false;
     bool fail_reads = false;
-    bool loses_at_flush = false;
-    bool has_lost = false;
     bool holds_bits_back = false;  // writes of bitmaps are not answered
     std::size_t held_back = 0;
+    bool loses_at_flush = false;
+    bool has_lost = false;
     std::uint64_t drops = 0;
     std::uint64_t requests = 0;
     async::WaitQueue link;

@@ -22,18 +22,20 @@ Node* Reads::choose(SectorRange range, const std::vector<Node*>& but) const {
     const RegionRange regions = core_.shape().regions_of(range);
     // What is not equal yet is read from one place, whichever is asked for it.
     const bool is_uneven = core_.regions->uneven().any(regions);
-    std::vector<ReadCandidate> candidates;
-    std::vector<Node*> nodes;
+    Node* best = nullptr;
+    ReadCandidate best_one{};
     for (const auto& node : core_.nodes) {
         if (!node->is_connected() || node->is_taken() || !can_read(*node, regions) ||
             std::ranges::find(but, node.get()) != but.end())
             continue;
         if (is_uneven && node->is_attached()) return node.get();
-        candidates.push_back({node->position, node->in_flight, node->is_local});
-        nodes.push_back(node.get());
+        const ReadCandidate one{node->position, node->in_flight, node->is_local};
+        if (best != nullptr && !is_better(core_.settings.read_policy, range.first, one, best_one))
+            continue;
+        best = node.get();
+        best_one = one;
     }
-    if (nodes.empty() || is_uneven) return nullptr;
-    return nodes[choose_source(core_.settings.read_policy, range.first, candidates)];
+    return is_uneven ? nullptr : best;
 }
 
 /// All of them can be read in one go, wherever that is: none unwritten, or all of them.
