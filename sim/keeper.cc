@@ -57,8 +57,14 @@ void Keeper::look(Kept& kept) {
         return;
     }
     if (!process.is_stopping() || process.is_paused()) return;
-    // The time in which it could not do anything does not count.
-    if (world_.now() - std::max(process.stopping_since(), process.resumed_at()) < kStopMax) return;
+    // The time in which it could not do anything does not count; nor that in which a disk does not
+    // answer: what the kernel has can't be taken back.
+    if (std::ranges::any_of(process.host().disks(),
+                            [](const auto& disk) { return disk->faults().hangs; }))
+        kept.hung_at = world_.now();
+    if (world_.now() - std::max({process.stopping_since(), process.resumed_at(), kept.hung_at}) <
+        kStopMax)
+        return;
     complaints_.push_back(
         fmt::format("{} was asked to stop and has not for {} s", process.name(), kStopMax / 1s));
     process.kill();

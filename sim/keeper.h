@@ -36,6 +36,7 @@ class Keeper {
     struct Kept {
         Process* process;
         io::TimePoint down_until;
+        io::TimePoint hung_at{};  // when a disk of its host was last seen not to answer at all
     };
     void look();
     void look(Kept& kept);
