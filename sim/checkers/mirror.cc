@@ -52,18 +52,22 @@ class MirrorChecker final : public Checker {
     /// age that never was may be given up.
     void look_at_ages(const Mirrored& mirror) {
         Held held;
-        for (const Copy& copy : mirror.copies)
+        for (const Copy& copy : mirror.copies) {
             // Another disk in its place is not looked at.
-            if (!copy.is_exchanged())
-                if (auto reading = superblock_on(copy))
-                    held.emplace_back(&copy, *std::move(reading));
-        for (const auto& [copy, superblock] : held) ancestry_.note(superblock.form.history);
+            if (copy.is_exchanged()) continue;
+            auto reading = superblock_on(copy);
+            if (!reading) continue;
+            ancestry_.note(reading->form.history);
+            if (is_whole_on(copy, reading->form.history.age))
+                held.emplace_back(&copy, *std::move(reading));
+        }
         for (const auto& [copy, superblock] : held) {
             const metadata::Form& now = superblock.form;
             const auto [at, is_new] = held_.emplace(copy->name(), now);
             if (is_new) continue;
             const metadata::Form before = std::exchange(at->second, now);
-            if (was_in_force(before) && now.storage_id == before.storage_id &&
+            if (was_in_force(before) && !is_of_one_life(before, now) &&
+                now.storage_id == before.storage_id &&
                 !ancestry_.descends(now.history, before.history.age))
                 found("age",
                       fmt::format("{} held age {}, which was in force, and holds {}, which did not "
@@ -89,8 +93,16 @@ class MirrorChecker final : public Checker {
         }
         return form.quorum == metadata::Quorum::none || votes >= form.majority();
     }
+    /// A head may write again what it had written before, until it was told that something later is
+    /// there (a replay does); so what was seen of it was not in force after all.
+    static bool is_of_one_life(const metadata::Form& before, const metadata::Form& now) {
+        return before.history.age.id == now.history.age.id;
+    }
     void comes_in_force(const metadata::Form& form) {
         auto& ages = in_force_[form.storage_id];
+        while (!ages.empty() && ages.back().id == form.history.age.id &&
+               ages.back().generation > form.history.age.generation)
+            ages.pop_back();
         if (!ages.empty() && ages.back() == form.history.age) return;
         if (!ages.empty() && !ancestry_.descends(form.history, ages.back()))
             found("age", fmt::format("age {} is in force, and did not come from {}, which was",

@@ -121,16 +121,27 @@ std::vector<Mirrored> find_mirrors(Stage& stage) {
     return found;
 }
 
+namespace {
+
+metadata::Reading read_superblock(const Copy& copy, unsigned number) {
+    const auto place = metadata::superblock_place(metadata::whole_pages(copy.size()), number);
+    if (!place) return std::unexpected(metadata::Unreadable{});
+    return metadata::decode_superblock(copy.read(*place));
+}
+
+}  // namespace
+
 metadata::Reading superblock_on(const Copy& copy) {
-    const SectorCount size = metadata::whole_pages(copy.size());
-    std::optional<metadata::Reading> both;
-    for (unsigned number = 0; number < metadata::kSuperblockCopies; ++number) {
-        const auto place = metadata::superblock_place(size, number);
-        if (!place) return std::unexpected(metadata::Unreadable{});
-        auto reading = metadata::decode_superblock(copy.read(*place));
-        both = both ? metadata::choose(*std::move(both), std::move(reading)) : std::move(reading);
-    }
-    return *std::move(both);
+    static_assert(metadata::kSuperblockCopies == 2);
+    return metadata::choose(read_superblock(copy, 0), read_superblock(copy, 1));
+}
+
+bool is_whole_on(const Copy& copy, const metadata::Age& age) {
+    for (unsigned number = 0; number < metadata::kSuperblockCopies; ++number)
+        if (const auto reading = read_superblock(copy, number);
+            !reading || reading->form.history.age != age)
+            return false;
+    return true;
 }
 
 metadata::Bitmap bitmap_on(const Copy& copy, const metadata::Superblock& superblock,

@@ -61,6 +61,8 @@ struct Mirrored {
 
 /// What both copies of the superblock say, as anybody would read them who has docs/on-disk.md.
 [[nodiscard]] metadata::Reading superblock_on(const Copy& copy);
+/// Both copies hold that age: so it may be durable there, and not only on its way.
+[[nodiscard]] bool is_whole_on(const Copy& copy, const metadata::Age& age);
 /// A bitmap where `superblock` is.
 [[nodiscard]] metadata::Bitmap bitmap_on(const Copy& copy, const metadata::Superblock& superblock,
                                          metadata::BitmapName name);
