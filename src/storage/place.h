@@ -72,7 +72,7 @@ class Place final : public mirror::Backing, private node::Gate {
     /// Gives it back, if it was claimed. Suspends.
     async::Task<void> release();
     /// Nothing was claimed, nobody has taken it; the next connection is a new beginning.
-    void begin_anew();
+    void begin_anew() override;
 
     // As a node's backing.
     [[nodiscard]] block::Device& device() const override { return *member_.device(); }

@@ -37,6 +37,8 @@ class Backing {
     [[nodiscard]] virtual bool has_lost_changes() const { return false; }
     /// Everybody who has to know of that does.
     virtual void accept_losses() {}
+    /// Connects anew to one that was taken, and forgets what was between us: it may be free again.
+    virtual void begin_anew() {}
     /// Makes sure that it is this head's alone, as far as it can be had without force; the text
     /// says who has it. Suspends.
     virtual async::Task<Outcome<>> claim() = 0;

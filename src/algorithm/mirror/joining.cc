@@ -37,7 +37,7 @@ class Use {
 
 bool Joining::may_begin(const Node& node) const {
     return core_.takes_in && node.state == NodeState::away && node.is_connected() &&
-           !node.silent_since && !node.is_taken() && node.is_quiet() &&
+           !node.silent_since && !node.backing->is_taken() && node.is_quiet() &&
            core_.record(node) != nullptr && core_.world.clock.now() >= node.try_again_at;
 }
 
@@ -93,7 +93,9 @@ async::Task<void> Joining::bring_up(Node& node) {
 }
 
 async::Task<Outcome<>> Joining::look_at(Node& node) {
-    CO_TRY_VOID(co_await node.backing->claim());
+    const Outcome<> claimed = co_await node.backing->claim();
+    node.is_held_elsewhere = !claimed && claimed.error().code == ErrorCode::not_permitted;
+    if (!claimed) co_return claimed;
     const metadata::NodeRecord* const record = core_.record(node);
     if (record == nullptr) co_return refuse("it is not in the table any more");
     const SectorCount size = metadata::whole_pages(node.backing->device().geometry().size);

@@ -32,7 +32,8 @@ class FakeNode final : public Backing, public block::Device {
     [[nodiscard]] std::optional<io::TimePoint> silent_since() const override { return silent; }
     [[nodiscard]] std::string reason() const override { return connected ? "connected" : "cut"; }
     [[nodiscard]] std::optional<io::TimePoint> vouched_at() const override { return std::nullopt; }
-    [[nodiscard]] bool is_taken() const override { return false; }
+    [[nodiscard]] bool is_taken() const override { return taken; }
+    void begin_anew() override { taken = false; }
     [[nodiscard]] bool has_lost_changes() const override { return has_lost; }
     void accept_losses() override { has_lost = false; }
     Task<Outcome<>> claim() override { co_return Outcome<>{}; }
@@ -92,6 +93,7 @@ class FakeNode final : public Backing, public block::Device {
     bool fail_reads = false;
     bool holds_bits_back = false;  // writes of bitmaps are not answered
     std::size_t held_back = 0;
+    bool taken = false;  // by another head, which lets it go when this one begins anew
     bool loses_at_flush = false;
     bool has_lost = false;
     std::uint64_t drops = 0;
@@ -806,6 +808,24 @@ TEST_F(MirrorTest, an_age_gets_the_votes_of_those_that_it_leaves_out) {
         co_await t.until_state(1, NodeState::attached);
         co_await t.until_state(2, NodeState::attached);
         EXPECT_TRUE(co_await t.write(0, 8, 1));
+    });
+}
+
+TEST_F(MirrorTest, who_was_taken_and_is_free_again_joins) {
+    run([](MirrorTest& t) -> Task<void> {
+        co_await t.create(2);
+        t.nodes[1]->taken = true;
+        t.mirror->backing_changed(t.nodes[1]->id);
+        // It leaves, and is asked again.
+        const auto age = t.mirror->form().history.age;
+        const auto deadline = t.soon();
+        while (t.mirror->form().history.age == age && t.world.clock.now() < deadline)
+            co_await io::wait_until(t.world.clock, t.changes, deadline);
+        EXPECT_NE(t.mirror->form().history.age, age);
+        EXPECT_EQ(t.nodes[1]->drops, 1u);
+        EXPECT_TRUE(co_await t.write(0, 8, 1));
+        co_await t.until_state(1, NodeState::attached);
+        EXPECT_EQ(t.content(*t.nodes[0]), t.content(*t.nodes[1]));
     });
 }
 

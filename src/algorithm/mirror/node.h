@@ -45,6 +45,8 @@ struct Node {
     bool is_distrusted = false;
     /// Where it has diverged from: a person has said that it counts for nothing.
     bool is_given_up = false;
+    /// When it was asked last, another head had it.
+    bool is_held_elsewhere = false;
     /// A joining one: takes no part any more, and leaves once that is noted.
     bool is_leaving = false;
     /// Since when it does not answer; nothing while it does.
@@ -108,7 +110,10 @@ struct Node {
     [[nodiscard]] bool has_lost_changes() const {
         return backing != nullptr && backing->has_lost_changes();
     }
-    [[nodiscard]] bool is_taken() const { return backing != nullptr && backing->is_taken(); }
+    /// Another head has it, as far as is known.
+    [[nodiscard]] bool is_taken() const {
+        return backing != nullptr && (is_held_elsewhere || backing->is_taken());
+    }
     /// Silent for as long as `grace` and more.
     [[nodiscard]] bool is_silent(io::TimePoint now, io::Duration grace) const {
         return silent_since && now >= *silent_since + grace;

@@ -84,6 +84,12 @@ void Watch::look_at(Node& node) {
         membership_.expel(node, node.is_taken() ? "another head has taken it" : "it is silent");
     if (node.takes_part() && node.has_lost_changes()) membership_.expel(node, "it lost changes");
     look_at_writers(node);
+    if (node.state == NodeState::away && node.backing != nullptr && node.backing->is_taken() &&
+        node.is_quiet()) {
+        // Whoever took it may have given up since, or be gone.
+        node.is_held_elsewhere = true;
+        node.backing->begin_anew();
+    }
     if (joining_.may_begin(node)) core_.scope.spawn(joining_.take_in(node));
 }
 
