@@ -85,6 +85,24 @@ TEST_F(Api, every_operation_is_reached) {
               "v: node L: /d");
     EXPECT_EQ(done("POST", "/v1/exports", R"({"name":"e","device":"storage:v"})"),
               "e: export storage:v");
+    const std::string mirror = R"("name":"m","algorithm":"mirror","nodes":["L: /d"])";
+    EXPECT_EQ(done("POST", "/v1/assemblies", "{" + mirror + "}"), "m: {" + mirror + "} assemble");
+    EXPECT_EQ(done("POST", "/v1/storages/v/start", R"({"force":true})"), "v: start by force");
+    EXPECT_EQ(done("POST", "/v1/storages/v/start", R"({"keep":"00ab"})"), "v: start keep 00ab");
+    EXPECT_EQ(done("POST", "/v1/storages/v/verify"), "v: verify");
+    EXPECT_EQ(done("POST", "/v1/storages/v/verify", R"({"repair":true})"), "v: verify and repair");
+    EXPECT_EQ(done("POST", "/v1/storages/v/resync", R"({"size":4096,"timeout":100})"),
+              "v: resync 4096 100");
+    EXPECT_EQ(
+        done("POST", "/v1/storages/v/nodes", R"({"node":"R: h/e","witness":true,"force":true})"),
+        "v: node R: h:10809/e witness by force");
+    EXPECT_EQ(done("DELETE", "/v1/storages/v/nodes/00ab"), "v: without 00ab");
+    EXPECT_EQ(done("DELETE", "/v1/storages/v/nodes", R"({"type":"R: h:10809/e"})"),
+              "v: without R: h:10809/e");
+    EXPECT_EQ(done("POST", "/v1/storages/v/nodes/00ab/replace", R"({"node":"L: /d"})"),
+              "v: L: /d for 00ab");
+    EXPECT_EQ(done("POST", "/v1/storages/v/nodes/00ab/dirty"), "v: 00ab dirty");
+    EXPECT_EQ(done("POST", "/v1/storages/v/nodes/00ab/clean"), "v: 00ab clean");
     EXPECT_EQ(done("DELETE", "/v1/exports/e"), "e: unexport");
     EXPECT_EQ(done("DELETE", "/v1/algorithms/stripe"), "stripe: unload");
     EXPECT_EQ(parse_status(ask("GET", "/v1/exports").value()).value().exports.at(0).name, "e");
@@ -114,6 +132,13 @@ TEST_F(Api, bad_requests_are_refused_and_reach_nobody) {
         return answer.error();
     };
     EXPECT_EQ(status("GET", "/").code, ErrorCode::not_found);
+    EXPECT_EQ(status("POST", "/v1/storages/v/start", R"({"forse":true})").text,
+              "forse is not known here; send force, keep");
+    EXPECT_EQ(status("POST", "/v1/storages/v/start", R"({"force":1})").code, ErrorCode::invalid);
+    EXPECT_EQ(status("POST", "/v1/storages/v/verify", "[]").code, ErrorCode::invalid);
+    EXPECT_EQ(status("POST", "/v1/storages/v/resync", "{}").code, ErrorCode::invalid);
+    EXPECT_EQ(status("POST", "/v1/storages/v/resync", R"({"size":0})").code, ErrorCode::invalid);
+    EXPECT_EQ(status("DELETE", "/v1/storages/v/nodes", "{}").code, ErrorCode::invalid);
     EXPECT_EQ(status("GET", "/v1/nothing").code, ErrorCode::not_found);
     EXPECT_EQ(status("GET", "/v1/status/").code, ErrorCode::not_found);
     EXPECT_EQ(status("DELETE", "/v1/status").text, "DELETE can't be done with this path, only GET");
