@@ -10,7 +10,8 @@ fi
 
 compared=0
 for words in "--seed 1" "--seed 2" "--seed 3" "--scenario default --seed 11" "--scenario stacked --seed 5" \
-    "--scenario local-disks --seed 7" "--scenario plain-clients --seed 9" "--scenario commands --seed 3"; do
+    "--scenario local-disks --seed 7" "--scenario plain-clients --seed 9" "--scenario commands --seed 3" \
+    "--scenario mirror3 --seed 4" "--scenario two_heads --seed 4"; do
     # The last lines tell how long it took.
     read -r -a options <<<"$words"
     first=$("$DST_BUILD/dst-sim" "${options[@]}" --trace | grep -v "runs a minute" | sha256sum)
