@@ -105,13 +105,16 @@ async::Task<Outcome<>> Joining::look_at(Node& node) {
     if (!reading)
         co_return refuse(reading.error().code, fmt::format("its superblock can't be read: {}",
                                                            to_string(reading.error().code)));
-    if (!*reading) co_return refuse(fmt::format("it {}", metadata::to_string(reading->error())));
-    const metadata::Superblock& found = **reading;
-    CO_TRY(const bool is_all_stale, judge(node, found));
-    node.sequence = found.sequence;
+    if (!*reading && !is_new(node, reading->error()))
+        co_return refuse(fmt::format("it {}", metadata::to_string(reading->error())));
+    bool is_all_stale = !*reading;
+    if (*reading) {
+        CO_TRY(is_all_stale, judge(node, **reading));
+        node.sequence = (**reading).sequence;
+    }
     if (!node.is_witness) {
         Bitmap own(core_.shape().regions(), true);
-        if (!is_all_stale && found.form.shape == core_.shape()) {
+        if (!is_all_stale && (**reading).form.shape == core_.shape()) {
             Bitmap damaged(core_.shape().regions());
             auto intent = co_await load_bitmap(node, Bits::kIntent, damaged);
             if (!intent)

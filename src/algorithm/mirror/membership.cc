@@ -114,7 +114,9 @@ std::optional<Membership::Plan> Membership::plan() {
             const Node* const node = core_.find(record.cookie);
             if (record.attached || node == nullptr || node->state != NodeState::completing ||
                 node->is_leaving || is_to_leave(*node) || !node->holds_bits ||
-                !node->pages->is_in_step() || core_.bits().stale(node->slot).any())
+                !node->pages->is_in_step() || core_.bits().stale(node->slot).any() ||
+                // Without an age of its own nobody could start from it, though one names it.
+                !node->superblock->durable())
                 continue;
             record.attached = changes = true;
         }
