@@ -23,6 +23,9 @@ class Attachment final : public block::Device {
         return request.op == block::Op::flush ? flush(request) : device_.execute(request);
     }
 
+    /// What was lost so far is known: flushes speak of what comes now.
+    void renew() { instance_ = device_.instance(); }
+
   private:
     async::Task<Result<>> flush(block::Request& request) {
         const Result<> done = co_await device_.execute(request);
@@ -32,7 +35,7 @@ class Attachment final : public block::Device {
     }
 
     block::Device& device_;
-    const std::uint64_t instance_;
+    std::uint64_t instance_;
 };
 
 }  // namespace dst::sim

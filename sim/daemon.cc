@@ -37,6 +37,8 @@ void open_to_all(control::ExportSpec& spec) {
 struct DaemonProgram::Running {
     std::string export_name;
     std::unique_ptr<Load> load;
+    exporter::Target target;
+    Attachment* device = nullptr;  // while it asks
 };
 
 DaemonProgram::DaemonProgram(io::World world, control::Config config,
@@ -69,16 +71,42 @@ async::Task<Outcome<>> DaemonProgram::start() {
 async::Task<void> DaemonProgram::run_load(Running& running) {
     const exporter::Export* const shown = daemon_->engine().exporter().find(running.export_name);
     CHECK(shown != nullptr && shown->target().changes != nullptr);
-    const exporter::Target& target = shown->target();
-    while (!target.obstacle().empty() && !is_ending_) co_await target.changes->wait();
+    running.target = shown->target();
+    co_await until_formed(running);
     if (is_ending_) co_return;
-    Attachment device(*target.device);
-    co_await running.load->run({world_, device, payloads_});
+    Attachment device(*running.target.device);
+    running.device = &device;
+    scope_.spawn(attach_anew(running));
+    co_await running.load->run(
+        {.world = world_, .device = device, .payloads = payloads_, .connected = [&] {
+             return until_formed(running);
+         }});
+    running.device = nullptr;
+    running.target.changes->wake_all();
+}
+
+/// Who was told that the storage is gone knows what that means, and takes the new one as it is.
+async::Task<void> DaemonProgram::attach_anew(Running& running) {
+    bool was_gone = false;
+    while (running.device != nullptr) {
+        const bool is_gone = !running.target.obstacle().empty();
+        if (was_gone && !is_gone) running.device->renew();
+        was_gone = is_gone;
+        co_await running.target.changes->wait();
+    }
+}
+
+async::Task<void> DaemonProgram::until_formed(const Running& running) const {
+    while (!running.target.obstacle().empty() && !is_ending_)
+        co_await running.target.changes->wait();
 }
 
 async::Task<void> DaemonProgram::stop() {
     is_ending_ = true;
-    for (const auto& running : loads_) running->load->end();
+    for (const auto& running : loads_) {
+        running->load->end();
+        if (running->target.changes != nullptr) running->target.changes->wake_all();
+    }
     const io::TimePoint patience = world_.clock.now() + kLoadPatience;
     while (!scope_.empty() && world_.clock.now() < patience)
         co_await io::sleep_for(world_.clock, kLoadPatience / 10);
@@ -92,6 +120,14 @@ block::Device* DaemonProgram::shown(const std::string& export_name) {
     if (daemon_ == nullptr) return nullptr;
     const exporter::Export* const found = daemon_->engine().exporter().find(export_name);
     return found == nullptr ? nullptr : found->target().device;
+}
+
+block::Device* DaemonProgram::usable(const std::string& export_name) {
+    if (daemon_ == nullptr) return nullptr;
+    const exporter::Export* const found = daemon_->engine().exporter().find(export_name);
+    if (found == nullptr || (found->target().obstacle && !found->target().obstacle().empty()))
+        return nullptr;
+    return found->target().device;
 }
 
 Process::Main daemon(control::Config config, std::vector<InnerLoad> loads) {

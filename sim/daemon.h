@@ -46,10 +46,14 @@ class DaemonProgram final : public Program {
     [[nodiscard]] control::Daemon& daemon() const { return *daemon_; }
     /// The device that an export shows; null if there is none.
     [[nodiscard]] block::Device* shown(const std::string& export_name);
+    /// The same device as far as it can be used now; null if it can't.
+    [[nodiscard]] block::Device* usable(const std::string& export_name);
 
   private:
     struct Running;
     async::Task<void> run_load(Running& running);
+    static async::Task<void> attach_anew(Running& running);
+    async::Task<void> until_formed(const Running& running) const;
 
     io::World world_;
     const control::Config config_;

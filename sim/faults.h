@@ -11,7 +11,9 @@
 //   none that breaks a connection between a node and a plain NBD server, unless that server ends:
 //                   nobody fences its old connections (design §5, `unprotected`), and what stands
 //                   in them is written at any time. So no partition, reset or stall there, no end
-//                   of the node's process, no flush errors, no long pause.
+//                   of the node's process, no flush errors, no long pause. A mirror leaves out who
+//                   is slow, and that breaks the connection, too: so where a plain server is a node
+//                   of a mirror, neither it nor its disk is made to wait.
 //   flipped bits    only where both ends use checksums: TCP's own would not notice. Bits are
 //                   flipped behind the handshake, which has no checksum.
 //   slow disk, hanging disk, stuck requests   any disk; a hanging one answers again later.

@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # The demo: examples/demo/demo.sh [DIRECTORY]
 #
-# Three exporters and a head on this machine become one block device. A file system made of
-# DIRECTORY (one below /usr unless said) is copied onto it; in the middle of that an exporter is
-# killed and started again; then all of it is read back, compared and checked.
+# Three exporters and a head on this machine become a mirror. A file system made of DIRECTORY (one
+# below /usr unless said) is copied onto it, and another one over it; in the middle of that an
+# exporter is killed; it comes back, gets what it missed, and the copies are compared. Then the same without copies: two disks end
+# to end, whose users wait while one is gone.
 # It works in a temporary folder, on free ports of the loopback, and removes and ends all that it
 # made, whatever happens. Exit code 0: everything held. Needs ./build/dst: ./run builds it first.
 set -euo pipefail
@@ -19,7 +20,14 @@ if [ -t 1 ]; then bold=$'\e[1m' faint=$'\e[2m' plain=$'\e[0m'; fi
 
 say() { printf '\n%s%s%s\n' "$bold" "$*" "$plain"; }
 # print_command WORD...: as a user would type it.
-print_command() { printf '%s$ %s%s\n' "$faint" "$*" "$plain"; }
+print_command() {
+    local word line='$'
+    for word in "$@"; do
+        if [[ $# -gt 1 && $word != '&' && $word =~ [^a-zA-Z0-9_./:=,+-] ]]; then word="'$word'"; fi
+        line+=" $word"
+    done
+    printf '%s%s%s\n' "$faint" "$line" "$plain"
+}
 # run COMMAND...: prints it, runs it.
 run() {
     print_command "$@"
@@ -54,9 +62,11 @@ end() {
 clean_up() {
     local code=$? name
     trap '' INT TERM HUP
-    # Only what was interrupted or failed is still there, and all that it has is thrown away. (The
-    # copy is a child of timeout, which passes SIGTERM on.)
-    if [ -n "${pids[copy]:-}" ]; then end copy TERM || true; fi
+    # Only what was interrupted or failed is still there, and all that it has is thrown away. (Jobs
+    # are children of timeout, which passes SIGTERM on.)
+    for name in copy bench; do
+        if [ -n "${pids[$name]:-}" ]; then end "$name" TERM || true; fi
+    done
     for name in "${!pids[@]}"; do end "$name" KILL || true; done
     if [ -n "$work" ]; then rm -rf -- "$work"; fi
     exit "$code"
@@ -96,7 +106,7 @@ start_daemon() {
 start_server() {
     local name=$1
     shift
-    print_command "nbdkit $* &"
+    print_command nbdkit "$@" "&"
     nbdkit --foreground --exit-with-parent --pidfile "$name.pid" "$@" </dev/null >>"$name.log" 2>&1 &
     pids[$name]=$!
     wait_until "$name starts" serves_or_ended "$name"
@@ -104,20 +114,51 @@ start_server() {
 }
 serves_or_ended() { [ -s "$1.pid" ] || ! is_running "$1"; }
 
-# --- What this demo needs ---------------------------------------------------------------------------
-
-status_has() { dst status --json --socket head/dst.sock | grep -qF "$1"; }
-
-# disk2_is_half_full: what is allocated of a sparse file was written.
-disk2_is_half_full() {
-    if ! is_running copy; then fail "the copy ended too early"; fi
-    [ $(($(stat -c '%b * %B' disk2.img))) -ge $((part_mib << 19)) ]
+# start_job NAME COMMAND...: in the background; `finish_job NAME` waits for its end.
+start_job() {
+    local name=$1
+    shift
+    print_command "$@" "&"
+    timeout --foreground "$patience" "$@" </dev/null >"$name.log" 2>&1 &
+    pids[$name]=$!
+}
+finish_job() {
+    local code=0
+    wait "${pids[$1]}" || code=$?
+    unset "pids[$1]"
+    if [ $code -ne 0 ]; then fail "$1 ended with exit code $code"; fi
 }
 
-# choose_directory [DIRECTORY]: one that is large enough to fill three disks in some seconds, and small
-# enough not to fill the temporary folder.
+# --- What this demo needs ---------------------------------------------------------------------------
+
+# status_has STORAGE STATE
+status_has() { dst storage list --socket head/dst.sock | grep -q "^$1 .* $2 "; }
+
+disk2_has_half() {
+    if ! is_running copy; then fail "the copy ended too early"; fi
+    cmp --silent --bytes="$((small_mib << 19))" small.ext4 disk2.img
+}
+
+# watch_resync: a line each time that something has moved, until the mirror runs.
+watch_resync() {
+    local deadline=$((SECONDS + patience)) line='' before=''
+    print_command "dst status --socket head/dst.sock | grep ^resync    # again and again"
+    until status_has mirror0 running; do
+        if [ $SECONDS -ge $deadline ]; then fail "the resync does not end"; fi
+        line=$(dst status --socket head/dst.sock | grep ^resync || true)
+        if [ -n "$line" ] && [ "$line" != "$before" ]; then printf '%s\n' "$line"; fi
+        before=$line
+        sleep 0.05
+    done
+}
+
+# grows FILE: something was written to this sparse file.
+grows() { [ "$(stat -c %b "$1")" -gt 0 ]; }
+
+# choose_directory [DIRECTORY]: one that is large enough to be copied for some seconds, and small
+# enough that three copies don't fill the temporary folder.
 choose_directory() {
-    local least=64 most=512
+    local least=48 most=512
     if [ $# -eq 0 ]; then set -- /usr/include /usr/share/doc /usr/lib/llvm-* /usr/share /usr/lib; fi
     for directory in "$@"; do
         if ! directory=$(realpath -e -- "$directory" 2>/dev/null); then continue; fi
@@ -128,16 +169,16 @@ choose_directory() {
     exit 2
 }
 
-# choose_ports: four ports in a row on which nobody listens, below those that the kernel hands out
-# to outgoing connections: exporter 2 must get its port back.
+# choose_ports: five ports in a row on which nobody listens, below those that the kernel hands out
+# to outgoing connections: exporters must get their ports back.
 choose_ports() {
     local first try port
     for try in {1..50}; do
         first=$((20000 + RANDOM % 12000))
-        for port in $first $((first + 1)) $((first + 2)) $((first + 3)); do
+        for port in $first $((first + 1)) $((first + 2)) $((first + 3)) $((first + 4)); do
             if (: <>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; then continue 2; fi
         done
-        ports=("$first" $((first + 1)) $((first + 2)) $((first + 3)))
+        ports=("$first" $((first + 1)) $((first + 2)) $((first + 3)) $((first + 4)))
         return
     done
     fail "found no free ports in $try tries"
@@ -163,84 +204,103 @@ choose_directory "$@"
 work=$(mktemp -d "${TMPDIR:-/tmp}/dst-demo.XXXXXX")
 cd "$work"
 choose_ports
-volume=nbd://127.0.0.1:${ports[0]}/vol0
+mirror=nbd://127.0.0.1:${ports[0]}/mirror0
+linear=nbd://127.0.0.1:${ports[0]}/linear0
 
-# What the tree takes as a file system, and a little more, in three equal parts.
-part_mib=$(((tree_mib + tree_mib / 8 + 16 + 2) / 3))
-image_mib=$((part_mib * 3))
+# What the tree takes as a file system, and a little more; a disk has its metadata behind that.
+image_mib=$((tree_mib + tree_mib / 8 + 16))
+disk_mib=$((image_mib + 8))
+small_mib=40
 
 echo "Everything happens in $work, which is removed at the end."
-say "1. Three disks of $part_mib MiB, and a file system of $image_mib MiB made of $directory: only all three together can hold it."
-run truncate -s "${part_mib}M" disk1.img disk2.img disk3.img
-run mke2fs -q -t ext4 -i 4096 -d "$directory" image.ext4 "${image_mib}M"
+echo "In short: a mirror of three disks loses one in the middle of a copy. The copy goes on, the disk comes"
+echo "back and gets what it missed, and in the end all three are the same."
 
-say "2. Each disk gets an exporter, a process that shows it to the network. Two are dst; the third is nbdkit, a server that others wrote."
-for number in 1 2; do
+say "1. Three disks of $disk_mib MiB. Each has an exporter, a process that shows it to the network; think of three machines."
+run truncate -s "${disk_mib}M" disk1.img disk2.img disk3.img
+for number in 1 2 3; do
     write_config "exporter$number" "${ports[$number]}" "
 [[export]]
 name = \"disk$number\"
 device = \"$work/disk$number.img\""
     start_daemon "exporter$number"
 done
-start_server exporter3 --ipaddr 127.0.0.1 --port "${ports[3]}" --exportname disk3 file disk3.img
 
-say "3. A head joins the three end to end (linear), and exports the sum as vol0."
+say "2. A head makes a mirror of the three, and exports it as mirror0. It is ready at once: new disks need no copying."
 write_config head "${ports[0]}" "
 [[storage]]
-name = \"vol0\"
-algorithm = \"linear\"
+name = \"mirror0\"
+algorithm = \"mirror\"
 nodes = [\"R: 127.0.0.1:${ports[1]}/disk1\", \"R: 127.0.0.1:${ports[2]}/disk2\", \"R: 127.0.0.1:${ports[3]}/disk3\"]
+grace = \"1s\"      # how long writes wait for a disk that is silent
 
 [[export]]
-name = \"vol0\"
-device = \"storage:vol0\""
-run tail -n 8 head.toml
+name = \"mirror0\"
+device = \"storage:mirror0\""
+run tail -n 9 head.toml
 start_daemon head
-wait_until "the storage runs" status_has '"state":"running"'
-
-say "4. Before: all is well. (unprotected: nbdkit can't tell the head what two of ours tell each other.)"
+wait_until "the mirror runs" status_has mirror0 running
 run dst status --socket head/dst.sock
 
-say "5. nbdcopy copies the image in, from a slow disk, so that there is time to break something."
-start_server source --unix source.sock --readonly --filter=rate file image.ext4 "rate=${tree_mib}M"
-print_command "nbdcopy --connections=1 --flush 'nbd+unix:///?socket=source.sock' $volume &"
-timeout --foreground "$patience" nbdcopy --connections=1 --flush \
-    'nbd+unix:///?socket=source.sock' "$volume" </dev/null >copy.log 2>&1 &
-pids[copy]=$!
-wait_until "the copy reaches the middle of disk 2" disk2_is_half_full
+say "3. A file system of $image_mib MiB, made of $directory, is copied onto it. It is on all three disks then."
+run mke2fs -q -t ext4 -i 4096 -d "$directory" image.ext4 "${image_mib}M"
+run nbdcopy --flush image.ext4 "$mirror" || fail "copying"
 
-say "6. The copy has reached the middle of disk 2. Its exporter dies now."
+say "4. Some days later a smaller one is copied over its front, slowly, so that there is time to break something."
+run mke2fs -q -t ext4 -d "$here/src" small.ext4 "${small_mib}M"
+start_server source --unix source.sock --readonly --filter=noextents --filter=rate file small.ext4 \
+    "rate=$((small_mib * 2))M"
+start_job copy nbdcopy --connections=1 --flush 'nbd+unix:///?socket=source.sock' "$mirror"
+wait_until "half of the copy is on disk 2" disk2_has_half
+
+say "5. Half of it is there. Exporter 2 dies now."
 print_command "kill -9 ${pids[exporter2]}    # exporter2"
 end exporter2 KILL || true
-run du --block-size=M disk1.img disk2.img disk3.img
-wait_until "requests wait for exporter 2" status_has '"state":"holding"'
+wait_until "the mirror goes on without disk 2" status_has mirror0 degraded
 if ! is_running copy; then fail "the copy ended when the exporter died"; fi
-
-say "   During: what was on its way waits in the head. nbdcopy has seen no error and waits, too."
+finish_job copy
+echo "After a second of grace the mirror went on with two disks. nbdcopy ended with exit code 0, as if nothing"
+echo "had happened. STALE is what disk 2 may have missed:"
 run dst status --socket head/dst.sock
 
-say "7. Exporter 2 starts again. The head connects, writes again what was not flushed yet, and goes on."
+say "6. Exporter 2 comes back. What it missed is copied to it, and not more."
 start_daemon exporter2
-wait_until "the storage runs again" status_has '"state":"running"'
-code=0
-wait "${pids[copy]}" || code=$?
-unset "pids[copy]"
-if [ $code -ne 0 ]; then fail "nbdcopy ended with exit code $code"; fi
-echo "nbdcopy ended with exit code 0. What the head logged about exporter 2:"
-run grep "${ports[2]}/disk2" head.log
-
-say "   After: all is well again."
+watch_resync
+echo "The head has logged who was in the mirror, from one age to the next:"
+run grep -E "to be copied|in force" head.log
 run dst status --socket head/dst.sock
 
-say "8. Is it all there? The image is read back through the head, compared, and checked."
-run nbdcopy "$volume" readback.ext4 || fail "reading back"
-run cmp image.ext4 readback.ext4 || fail "what was read back differs"
-run e2fsck -fn readback.ext4 || fail "the file system is damaged"
+say "7. Are the three the same? And is each of them a whole file system by itself, without dst?"
+size=$(dst storage list --json --socket head/dst.sock | sed 's/.*"size":\([0-9]*\),"state".*/\1/')
+bytes=$((size * 512)) # without the metadata, which stands at the end of each disk
+run cmp --bytes="$bytes" disk1.img disk2.img || fail "disk 2 differs"
+run cmp --bytes="$bytes" disk1.img disk3.img || fail "disk 3 differs"
+run cmp --bytes="$((small_mib << 20))" small.ext4 disk2.img || fail "disk 2 is not what was copied"
+run e2fsck -fn disk2.img || fail "the file system on disk 2 is damaged"
 
-say "9. Everything stops in order: the head first, which flushes, then the exporters."
-for name in head exporter1 exporter2 exporter3 source; do
+say "8. Without copies: two more disks, end to end (linear); the second is shown by nbdkit, a server that others wrote. It dies for two seconds, and whoever needs it waits."
+run truncate -s 64M disk4.img disk5.img
+start_server nbdkit --ipaddr 127.0.0.1 --port "${ports[4]}" --exportname disk5 file disk5.img
+run dst storage create linear0 --algorithm linear --node 'L: disk4.img' \
+    --node "R: 127.0.0.1:${ports[4]}/disk5" --socket head/dst.sock
+run dst export add linear0 --device storage:linear0 --socket head/dst.sock
+start_job bench dst bench "$linear" --op write --size 64k --depth 16 --seconds 3 --verify
+wait_until "the bench writes" grows disk5.img
+print_command "kill -9 ${pids[nbdkit]}    # nbdkit"
+end nbdkit KILL || true
+rm nbdkit.pid
+wait_until "requests wait for the disk" status_has linear0 holding
+run dst storage list --socket head/dst.sock
+sleep 2 # it is gone for a while
+start_server nbdkit --ipaddr 127.0.0.1 --port "${ports[4]}" --exportname disk5 file disk5.img
+finish_job bench
+echo "The bench has seen slow requests (max), no error, and no wrong byte:"
+run cat bench.log
+
+say "9. Everything stops in order: the head first, which flushes, then the others."
+for name in head exporter1 exporter2 exporter3 nbdkit source; do
     print_command "kill ${pids[$name]}    # $name"
     end "$name" TERM || fail "$name ended with exit code $?"
 done
 
-say "Everything held: an exporter was killed in the middle of a copy, no request failed, no byte is lost. ($SECONDS s)"
+say "Everything held: disks were lost and came back in the middle of the work, no request failed, and no byte is lost. ($SECONDS s)"

@@ -129,6 +129,17 @@ void History::crash(std::string why, bool is_final, io::TimePoint now) {
         {is_final ? Event::Kind::crash : Event::Kind::forgot, ++order_, now, std::move(why)});
 }
 
+Order History::take_over(std::string why, std::span<const std::string_view> clients,
+                         io::TimePoint now) {
+    crash(std::move(why), true, now);
+    const Order since = order_;
+    for (Operation& operation : operations_)
+        if (operation.fate == Fate::open &&
+            std::ranges::find(clients, operation.client) != clients.end())
+            operation.begin = ++order_;
+    return since;
+}
+
 void History::lose_everything(std::string why, io::TimePoint now) {
     events_.push_back({Event::Kind::loss, ++order_, now, std::move(why)});
 }

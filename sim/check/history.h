@@ -71,7 +71,11 @@ class History {
     /// What is not durable may be lost now. `is_final`: it is over with all that was volatile, and
     /// with the requests that are under way.
     void crash(std::string why, bool is_final, io::TimePoint now);
-    /// The same, and what is durable, too.
+    /// Somebody else keeps it from now on: a crash that is final, but for the requests of
+    /// `clients`, which are his and have waited for him. Returns when that is in the order of
+    /// things.
+    Order take_over(std::string why, std::span<const std::string_view> clients, io::TimePoint now);
+    /// The same as a final crash, and what is durable is lost, too.
     void lose_everything(std::string why, io::TimePoint now);
     /// What was acknowledged so far survives any crash from now on: an orderly stop.
     void settle(std::string why, io::TimePoint now);

@@ -242,5 +242,42 @@ TEST(HistoryTest, a_finding_tells_the_story_of_its_sector) {
               "  ->     0.008000 ..     0.009000  app        read #4 of 1+1: found zeroes\n");
 }
 
+TEST(HistoryTest, a_takeover_is_a_crash_for_all_but_the_requests_of_the_new_one) {
+    Client client;
+    const auto flushed = client.writes(1);
+    client.flushes();
+    const auto volatile_one = client.writes(1);
+    const auto of_the_old_one = client.asks(Op::write, 2);
+    const std::vector<std::string_view> nobody;
+    const std::vector<std::string_view> all{"app"};
+    {
+        // What was not flushed may be lost, and what was under way takes effect or does not.
+        Client taken = client;
+        taken.history().take_over("another one", nobody, taken.later());
+        taken.reads(1, flushed);
+        taken.reads(2, 0);
+        EXPECT_EQ(taken.broken(), "");
+        taken.reads(1, volatile_one);
+        EXPECT_EQ(taken.broken(), "linearizable");
+    }
+    {
+        // An answer that comes from the old one afterwards says nothing.
+        Client taken = client;
+        taken.history().take_over("another one", nobody, taken.later());
+        taken.done(of_the_old_one);
+        taken.reads(2, 0);
+        EXPECT_EQ(taken.broken(), "");
+    }
+    {
+        // The same request, if it waited for the new one, has been done by him.
+        Client taken = client;
+        const auto since = taken.history().take_over("another one", all, taken.later());
+        EXPECT_GT(taken.history().operation(of_the_old_one).begin, since);
+        taken.done(of_the_old_one);
+        taken.reads(2, 0);
+        EXPECT_EQ(taken.broken(), "linearizable");
+    }
+}
+
 }  // namespace
 }  // namespace dst::sim::check

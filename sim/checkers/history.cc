@@ -1,4 +1,5 @@
-// Every read is explained by the writes: check/register.h says how.
+// Every read is explained by the writes: check/register.h says how. And of several heads one
+// answers at a time.
 #include "sim/checkers/checker.h"
 
 namespace dst::sim {
@@ -11,8 +12,10 @@ class HistoryChecker final : public Checker {
   public:
     using Checker::Checker;
     void at_end() override {
-        for (const auto& volume : stage().volumes())
+        for (const auto& volume : stage().volumes()) {
+            for (const auto& finding : volume->heads().findings()) found(finding);
             for (auto& finding : volume->history().judge(kFindingsMax)) found(std::move(finding));
+        }
     }
 };
 

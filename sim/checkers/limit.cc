@@ -16,8 +16,14 @@ namespace {
 /// What a server of ours promises (ARCHITECTURE.md), whatever it believes itself.
 constexpr std::size_t kRequestsPerConnectionMax = 256;
 
-/// What connections to peers hold while nobody asks anything: receive buffers, of a few sizes.
-constexpr ByteCount kIdleMost{3 * block::kSlabBytes};
+/// What connections hold while nobody asks anything: receive buffers of two sizes, to peers and from
+/// clients, each from a slab of their own; of the larger ones four fill a slab.
+ByteCount idle_most(const DaemonSpec& daemon) {
+    std::size_t peers = 0;
+    for (const control::StorageSpec& storage : daemon.config.storages)
+        peers += storage.nodes.size() + storage.witnesses.size();
+    return ByteCount((4 + peers / 4) * block::kSlabBytes);
+}
 
 class LimitChecker final : public Checker {
   public:
@@ -35,7 +41,7 @@ class LimitChecker final : public Checker {
 
     void when_idle() override {
         for (const Stage::Server& server : stage().servers())
-            if (!server.spec->is_plain) ask_for_memory(server, kIdleMost);
+            if (!server.spec->is_plain) ask_for_memory(server, idle_most(*server.spec));
     }
 
   private:

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <map>
+#include <optional>
 
 #include "control/engine.h"
 #include "sim/checkers/ancestry.h"
@@ -18,15 +19,6 @@ using metadata::BitmapKind;
 using metadata::RegionCount;
 using metadata::RegionIndex;
 
-/// Whether two disks hold the same in a region.
-bool is_equal(const Disk& a, const Disk& b, SectorRange range) {
-    std::vector<std::byte> first(to_bytes(range.count).value());
-    std::vector<std::byte> second(first.size());
-    a.medium().read(range, first);
-    b.medium().read(range, second);
-    return first == second;
-}
-
 class MirrorChecker final : public Checker {
   public:
     explicit MirrorChecker(Stage& stage) : Checker(stage), mirrors_(find_mirrors(stage)) {}
@@ -40,7 +32,13 @@ class MirrorChecker final : public Checker {
             std::string missing = not_in_sync(mirror);
             if (!missing.empty()) return missing;
         }
-        return {};
+        // Disks are read now and then only.
+        if (stage().world().now() < looked_at_ + kLookPause) return unequal_;
+        looked_at_ = stage().world().now();
+        unequal_.clear();
+        for (const Mirrored& mirror : mirrors_)
+            if (unequal_.empty()) unequal_ = not_on_disk(mirror);
+        return unequal_;
     }
 
     void at_end() override {
@@ -48,21 +46,21 @@ class MirrorChecker final : public Checker {
     }
 
   private:
-    using Held = std::vector<std::pair<const Disk*, metadata::Superblock>>;
+    using Held = std::vector<std::pair<const Copy*, metadata::Superblock>>;
 
     /// What was in force stays in the past of all that comes: on each disk, and for the whole. An
     /// age that never was may be given up.
     void look_at_ages(const Mirrored& mirror) {
         Held held;
-        for (const Disk* const disk : mirror.disks)
+        for (const Copy& copy : mirror.copies)
             // Another disk in its place is not looked at.
-            if (!disk->is_exchanged())
-                if (auto reading = superblock_on(*disk))
-                    held.emplace_back(disk, *std::move(reading));
-        for (const auto& [disk, superblock] : held) ancestry_.note(superblock.form.history);
-        for (const auto& [disk, superblock] : held) {
+            if (!copy.is_exchanged())
+                if (auto reading = superblock_on(copy))
+                    held.emplace_back(&copy, *std::move(reading));
+        for (const auto& [copy, superblock] : held) ancestry_.note(superblock.form.history);
+        for (const auto& [copy, superblock] : held) {
             const metadata::Form& now = superblock.form;
-            const auto [at, is_new] = held_.emplace(disk, now);
+            const auto [at, is_new] = held_.emplace(copy->name(), now);
             if (is_new) continue;
             const metadata::Form before = std::exchange(at->second, now);
             if (was_in_force(before) && now.storage_id == before.storage_id &&
@@ -70,10 +68,10 @@ class MirrorChecker final : public Checker {
                 found("age",
                       fmt::format("{} held age {}, which was in force, and holds {}, which did not "
                                   "come from it",
-                                  name_of(*disk), metadata::to_string(before.history.age),
+                                  copy->name(), metadata::to_string(before.history.age),
                                   metadata::to_string(now.history.age)));
         }
-        for (const auto& [disk, superblock] : held)
+        for (const auto& [copy, superblock] : held)
             if (is_in_force(superblock.form, held)) comes_in_force(superblock.form);
     }
     /// Held by all that it names, and by so many votes as it asks for.
@@ -111,12 +109,28 @@ class MirrorChecker final : public Checker {
     [[nodiscard]] std::string not_in_sync(const Mirrored& mirror) const {
         std::string missing;
         for (const Mirrored& other : mirrors_) {
-            if (other.disks != mirror.disks) continue;
+            if (!other.is_same(mirror)) continue;
             const std::string one = not_in_sync_at(other);
             if (one.empty()) return {};
             if (missing.empty()) missing = one;
         }
         return missing;
+    }
+    /// What the disks say, if it is not that all hold one age, in which all nodes are attached.
+    [[nodiscard]] static std::string not_on_disk(const Mirrored& mirror) {
+        std::optional<metadata::Age> age;
+        for (const Copy& copy : mirror.copies) {
+            const auto superblock = superblock_on(copy);
+            if (!superblock) return fmt::format("{} has no superblock", copy.name());
+            const metadata::Age held = superblock->form.history.age;
+            if (!superblock->self().is_witness && !superblock->self().attached)
+                return fmt::format("{} is not attached in its age", copy.name());
+            if (age.value_or(held) != held)
+                return fmt::format("{} holds age {}, and others hold {}", copy.name(),
+                                   metadata::to_string(held), metadata::to_string(*age));
+            age = held;
+        }
+        return {};
     }
     [[nodiscard]] static std::string not_in_sync_at(const Mirrored& mirror) {
         Process& process = *mirror.server->process;
@@ -136,9 +150,9 @@ class MirrorChecker final : public Checker {
     /// not differs where it is stale only.
     void compare(const Mirrored& mirror) {
         Held copies;
-        for (Disk* const disk : mirror.disks)
-            if (auto reading = superblock_on(*disk); reading && !reading->self().is_witness)
-                copies.emplace_back(disk, *std::move(reading));
+        for (const Copy& copy : mirror.copies)
+            if (auto reading = superblock_on(copy); reading && !reading->self().is_witness)
+                copies.emplace_back(&copy, *std::move(reading));
         const auto newest = std::ranges::find_if(copies, [&](const auto& copy) {
             return copy.second.self().attached &&
                    std::ranges::all_of(copies, [&](const auto& other) {
@@ -150,31 +164,34 @@ class MirrorChecker final : public Checker {
         const auto& [source, superblock] = *newest;
         const auto unwritten = bitmap_on(*source, superblock, {BitmapKind::unwritten, 0});
         const auto intent = bitmap_on(*source, superblock, {BitmapKind::intent, 0});
-        for (const auto& [disk, other] : copies) {
+        for (const auto& [copy, other] : copies) {
             const metadata::NodeRecord* const record = superblock.form.find(other.cookie);
-            if (disk == source || record == nullptr) continue;
+            if (copy == source || record == nullptr) continue;
             const auto stale = bitmap_on(*source, superblock, {BitmapKind::stale, record->slot});
             for (RegionIndex at; at < RegionIndex(unwritten.size().value()); ++at) {
                 if (unwritten.test(at) || intent.test(at) || stale.test(at)) continue;
-                if (is_equal(*source, *disk, superblock.form.shape.sectors_of(at))) continue;
+                const SectorRange range = superblock.form.shape.sectors_of(at);
+                if (source->read(range) == copy->read(range)) continue;
                 found("copies",
                       fmt::format("{} and {} differ in sectors {}+{}, which are neither stale nor "
                                   "being changed nor unwritten",
-                                  name_of(*source), name_of(*disk),
-                                  superblock.form.shape.sectors_of(at).first.value(),
-                                  superblock.form.shape.sectors_of(at).count.value()));
+                                  source->name(), copy->name(), range.first.value(),
+                                  range.count.value()));
                 break;
             }
             if (record->attached && stale.any())
-                found("copies", fmt::format("{} is attached, and stale in {} regions",
-                                            name_of(*disk), stale.count().value()));
+                found("copies", fmt::format("{} is attached, and stale in {} regions", copy->name(),
+                                            stale.count().value()));
         }
     }
-    static std::string name_of(const Disk& disk) { return disk.host().name() + ":" + disk.path(); }
+
+    static constexpr io::Duration kLookPause = std::chrono::milliseconds(100);
 
     std::vector<Mirrored> mirrors_;
     Ancestry ancestry_;
-    std::map<const Disk*, metadata::Form> held_;                          // looked up only
+    io::TimePoint looked_at_;
+    std::string unequal_;                                                 // what was seen then
+    std::map<std::string, metadata::Form> held_;                          // by the name of the copy
     std::map<metadata::StorageId, std::vector<metadata::Age>> in_force_;  // in their order
 };
 

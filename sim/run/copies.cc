@@ -1,82 +1,146 @@
 #include "sim/run/copies.h"
 
 #include <algorithm>
+#include <span>
 #include <variant>
 
 #include "base/check.h"
 #include "metadata/bitmap_page.h"
+#include "sim/scenario/route.h"
 
 namespace dst::sim {
 namespace {
 
-std::vector<std::byte> content(const Disk& disk, SectorRange range) {
+/// Far more than any stack has.
+constexpr std::size_t kDepthMax = 16;
+
+/// Follows a device down to its disks.
+class Search {
+  public:
+    explicit Search(Stage& stage) : stage_(stage) {}
+
+    /// Nothing: it is memory, or a mirror.
+    std::optional<Copy> node(const DaemonSpec& daemon, const control::NodeSpec& node,
+                             std::size_t depth = 0) {
+        auto below = place(daemon, node, depth);
+        if (!below) return below;
+        Copy copy(below->name());
+        copy.append(*below,
+                    node.size_max ? std::optional(sectors_floor(*node.size_max)) : std::nullopt);
+        return copy;
+    }
+
+  private:
+    std::optional<Copy> place(const DaemonSpec& daemon, const control::NodeSpec& node,
+                              std::size_t depth) {
+        if (const auto* const local = std::get_if<control::LocalNode>(&node.place))
+            return device(daemon, local->device, depth);
+        const auto& remote = std::get<control::RemoteNode>(node.place);
+        for (const Stage::Server& server : stage_.servers()) {
+            if (server.spec->host != remote.endpoint.host ||
+                port_of(*server.spec) != remote.endpoint.port)
+                continue;
+            const auto* const shown = server.spec->config.find_export(remote.export_name);
+            if (shown != nullptr) return device(*server.spec, shown->device, depth);
+        }
+        return std::nullopt;
+    }
+
+    std::optional<Copy> device(const DaemonSpec& daemon, const control::DeviceSpec& device,
+                               std::size_t depth) {
+        if (const auto* const path = std::get_if<control::PathDevice>(&device)) {
+            Copy copy(daemon.host + ":" + path->path);
+            copy.append(*stage_.host(daemon.host).find_disk(path->path));
+            return copy;
+        }
+        const auto* const named = std::get_if<control::StorageDevice>(&device);
+        if (named == nullptr || depth > kDepthMax) return std::nullopt;
+        const control::StorageSpec& storage = *daemon.config.find_storage(named->name);
+        if (storage.algorithm == control::kMirror) return std::nullopt;
+        Copy copy(daemon.name + ":" + storage.name);
+        for (const control::NodeSpec& each : storage.nodes) {
+            const auto part = node(daemon, each, depth + 1);
+            if (!part) return std::nullopt;
+            copy.append(*part, {});
+        }
+        return copy;
+    }
+
+    Stage& stage_;
+};
+
+}  // namespace
+
+void Copy::append(const Copy& other, std::optional<SectorCount> most) {
+    SectorCount left = most.value_or(other.size());
+    for (const Part& part : other.parts_) {
+        const SectorCount size = std::min(part.size, left);
+        if (size.value() > 0) parts_.push_back({part.disk, size});
+        left -= size;
+    }
+}
+
+SectorCount Copy::size() const {
+    SectorCount all;
+    for (const Part& part : parts_) all += part.size;
+    return all;
+}
+
+std::vector<std::byte> Copy::read(SectorRange range) const {
     std::vector<std::byte> bytes(to_bytes(range.count).value());
-    disk.medium().read(range, bytes);
+    SectorIndex begin;  // of the part
+    for (const Part& part : parts_) {
+        const SectorIndex first = std::max(begin, range.first);
+        const SectorIndex end = std::min(begin + part.size, range.end());
+        if (first < end)
+            part.disk->medium().read({SectorIndex(0) + (first - begin), end - first},
+                                     std::span(bytes).subspan(to_bytes(first - range.first).value(),
+                                                              to_bytes(end - first).value()));
+        begin = begin + part.size;
+    }
     return bytes;
 }
 
-/// The disk that a daemon on `host` shows as `export_name`; null if it is none.
-Disk* exported_disk(Stage& stage, std::string_view host, std::string_view export_name) {
-    for (const Stage::Server& server : stage.servers()) {
-        if (server.spec->host != host) continue;
-        const auto* const shown = server.spec->config.find_export(export_name);
-        if (shown == nullptr) continue;
-        const auto* const path = std::get_if<control::PathDevice>(&shown->device);
-        return path == nullptr ? nullptr : stage.host(host).find_disk(path->path);
-    }
-    return nullptr;
+bool Copy::is_exchanged() const {
+    return std::ranges::any_of(parts_, [](const Part& part) { return part.disk->is_exchanged(); });
 }
-
-Disk* disk_of(Stage& stage, const DaemonSpec& daemon, const control::NodeSpec& node) {
-    if (const auto* const remote = std::get_if<control::RemoteNode>(&node.place))
-        return exported_disk(stage, remote->endpoint.host, remote->export_name);
-    const auto& local = std::get<control::LocalNode>(node.place);
-    const auto* const path = std::get_if<control::PathDevice>(&local.device);
-    return path == nullptr ? nullptr : stage.host(daemon.host).find_disk(path->path);
-}
-
-}  // namespace
 
 std::vector<Mirrored> find_mirrors(Stage& stage) {
     std::vector<Mirrored> found;
     for (const Stage::Server& server : stage.servers()) {
         for (const control::StorageSpec& spec : server.spec->config.storages) {
             if (spec.algorithm != control::kMirror) continue;
-            Mirrored mirror{.server = &server, .spec = &spec, .disks = {}};
+            Mirrored mirror{.server = &server, .spec = &spec, .copies = {}};
             for (const auto* const nodes : {&spec.nodes, &spec.witnesses})
-                for (const control::NodeSpec& node : *nodes) {
-                    Disk* const disk = disk_of(stage, *server.spec, node);
-                    if (disk != nullptr)
-                        mirror.disks.push_back(disk);
-                    else
-                        mirror.has_others = true;
-                }
+                for (const control::NodeSpec& node : *nodes)
+                    if (auto copy = Search(stage).node(*server.spec, node))
+                        mirror.copies.push_back(*std::move(copy));
             found.push_back(std::move(mirror));
         }
     }
     return found;
 }
 
-metadata::Reading superblock_on(const Disk& disk) {
-    const SectorCount size = metadata::whole_pages(disk.medium().size());
+metadata::Reading superblock_on(const Copy& copy) {
+    const SectorCount size = metadata::whole_pages(copy.size());
     std::optional<metadata::Reading> both;
-    for (unsigned copy = 0; copy < metadata::kSuperblockCopies; ++copy) {
-        const auto place = metadata::superblock_place(size, copy);
+    for (unsigned number = 0; number < metadata::kSuperblockCopies; ++number) {
+        const auto place = metadata::superblock_place(size, number);
         if (!place) return std::unexpected(metadata::Unreadable{});
-        auto reading = metadata::decode_superblock(content(disk, *place));
+        auto reading = metadata::decode_superblock(copy.read(*place));
         both = both ? metadata::choose(*std::move(both), std::move(reading)) : std::move(reading);
     }
     return *std::move(both);
 }
 
-metadata::Bitmap bitmap_on(const Disk& disk, const metadata::Superblock& superblock,
+metadata::Bitmap bitmap_on(const Copy& copy, const metadata::Superblock& superblock,
                            metadata::BitmapName name) {
     const metadata::Shape& shape = superblock.form.shape;
     const auto layout = metadata::Layout::of(shape, superblock.self().size);
     CHECK(layout.has_value());
     metadata::Bitmap bitmap(shape.regions());
     for (std::uint32_t page = 0; page < shape.bitmap_pages(); ++page) {
-        const auto bytes = content(disk, layout->page(name, page));
+        const auto bytes = copy.read(layout->page(name, page));
         static_cast<void>(metadata::decode_page(std::span(bytes).first<metadata::kPageBytes>(),
                                                 superblock.form.storage_id, name, page, bitmap));
     }

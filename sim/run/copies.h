@@ -1,8 +1,11 @@
 // Where the copies of a scenario's mirrors lie, as far as that is on disks that can be looked at.
 #pragma once
 
+#include <algorithm>
+#include <cstddef>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "metadata/bitmap.h"
@@ -12,21 +15,54 @@
 
 namespace dst::sim {
 
+/// Where a device's content lies: on a disk, or on one after another.
+class Copy {
+  public:
+    explicit Copy(std::string name) : name_(std::move(name)) {}
+    /// At most so much of the front of `other` follows.
+    void append(const Copy& other, std::optional<SectorCount> most);
+    void append(const Disk& disk) { parts_.push_back({&disk, disk.medium().size()}); }
+
+    [[nodiscard]] const std::string& name() const { return name_; }
+    [[nodiscard]] SectorCount size() const;
+    /// What reads would see if nothing else was cached anywhere.
+    [[nodiscard]] std::vector<std::byte> read(SectorRange range) const;
+    /// Another disk is in the place of one of them.
+    [[nodiscard]] bool is_exchanged() const;
+    [[nodiscard]] bool is_same_place(const Copy& other) const { return parts_ == other.parts_; }
+
+  private:
+    struct Part {
+        const Disk* disk = nullptr;
+        SectorCount size;
+        friend bool operator==(const Part&, const Part&) = default;
+    };
+    std::string name_;
+    std::vector<Part> parts_;
+};
+
 struct Mirrored {
     const Stage::Server* server = nullptr;
     const control::StorageSpec* spec = nullptr;
-    /// Of its nodes and witnesses, those that are disks.
-    std::vector<Disk*> disks;
-    bool has_others = false;  // nodes that are storages, or memory
+    /// Of its nodes and witnesses, those that are disks, or disks one after another.
+    std::vector<Copy> copies;
+
+    /// Another head's view of the same storage, or this one.
+    [[nodiscard]] bool is_same(const Mirrored& other) const {
+        return this == &other ||
+               (!copies.empty() &&
+                std::ranges::equal(copies, other.copies, [](const Copy& a, const Copy& b) {
+                    return a.is_same_place(b);
+                }));
+    }
 };
 /// Each storage of the algorithm mirror that a daemon is configured with.
 [[nodiscard]] std::vector<Mirrored> find_mirrors(Stage& stage);
 
-/// What both copies of the superblock on a disk say, as anybody would read it who has
-/// docs/on-disk.md.
-[[nodiscard]] metadata::Reading superblock_on(const Disk& disk);
-/// A bitmap on a disk that holds `superblock`.
-[[nodiscard]] metadata::Bitmap bitmap_on(const Disk& disk, const metadata::Superblock& superblock,
+/// What both copies of the superblock say, as anybody would read them who has docs/on-disk.md.
+[[nodiscard]] metadata::Reading superblock_on(const Copy& copy);
+/// A bitmap where `superblock` is.
+[[nodiscard]] metadata::Bitmap bitmap_on(const Copy& copy, const metadata::Superblock& superblock,
                                          metadata::BitmapName name);
 
 }  // namespace dst::sim

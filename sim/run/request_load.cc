@@ -16,8 +16,7 @@ using block::Op;
 class Recorded {
   public:
     Recorded(Workload& workload, const block::Request& request)
-        : workload_(workload),
-          number_(workload.history_.begin(workload.spec_.name, request, workload.world_.now())) {
+        : workload_(workload), number_(begin(workload, request)) {
         workload_.world_.trace(workload_.spec_.name, "{} #{} {}+{}{}: asks",
                                block::to_string(request.op), number_, request.range.first.value(),
                                request.range.count.value(), request.fua ? " (fua)" : "");
@@ -32,21 +31,29 @@ class Recorded {
 
     void end(const Result<>& done) {
         const io::TimePoint now = workload_.world_.now();
+        if (workload_.on_note_) workload_.on_note_();
         is_ended_ = true;
         ++workload_.answered_;
         if (done)
             workload_.history_.done(number_, now);
-        else if (is_loss(done.error().code))
+        else if (is_loss(done.error().code) ||
+                 (workload_.on_note_ && done.error().code == ErrorCode::io_error))
             workload_.history_.lost(number_, now);
         else
             workload_.history_.failed(number_, done.error().code, now);
         if (!done) ++workload_.failed_;
+        if (done && workload_.on_success_)
+            workload_.on_success_(workload_.history_.operation(number_).begin);
         workload_.world_.trace(workload_.spec_.name, "#{}: {}", number_,
                                done ? "done" : to_string(done.error().code));
         if (workload_.on_answer_) workload_.on_answer_();
     }
 
   private:
+    static check::History::Number begin(Workload& workload, const block::Request& request) {
+        if (workload.on_note_) workload.on_note_();
+        return workload.history_.begin(workload.spec_.name, request, workload.world_.now());
+    }
     /// Nobody has answered; the request may have been executed or not, or will be.
     static bool is_loss(ErrorCode code) {
         return code == ErrorCode::node_lost || code == ErrorCode::cancelled ||

@@ -25,8 +25,9 @@ constexpr io::Duration kQuietStorm = 1s;
 constexpr io::Duration kBurstPauseMax = 1s;
 constexpr unsigned kBurst = 8;  // requests between two pauses of a worker, about
 constexpr io::Duration kLookPause = 500ms;
-/// A replay window that nobody flushes has been flushed by its node.
-constexpr io::Duration kUntilIdle = 6s;
+/// A mirror has flushed, cleared its last intents, and written that (6 s); a replay window that
+/// nobody flushes has been flushed by its node (5 s).
+constexpr io::Duration kUntilIdle = 12s;
 
 class Run {
   public:
@@ -45,14 +46,21 @@ class Run {
   private:
     [[nodiscard]] World& world() { return stage_.world(); }
 
+    /// But for those that another head's are to wait for.
     template <typename Predicate>
     [[nodiscard]] bool all_workloads(Predicate predicate) const {
         return std::ranges::all_of(stage_.customers(), [&](const auto& customer) {
-            return predicate(*customer->workload);
+            return predicate(*customer->workload) || is_shut_out(*customer);
         });
     }
     [[nodiscard]] bool are_over() const {
         return all_workloads([](const Workload& workload) { return workload.is_over(); });
+    }
+    /// Its head does not have the storage, and another one does: so it waits, and is right to.
+    [[nodiscard]] static bool is_shut_out(const Stage::Customer& customer) {
+        const Heads& heads = customer.volume->heads();
+        return heads.are_several() && !heads.serves_client(customer.spec->name) &&
+               heads.another_serves(customer.spec->name);
     }
 
     void start() {
@@ -108,7 +116,7 @@ class Run {
             return hang(fmt::format("it has been calm for {}, and {}",
                                     control::to_string(scenario_.calm), waits_for()));
         for (const auto& checker : checkers_) checker->when_calm();
-        return read_back();
+        return read_back() && hand_over();
     }
 
     /// What has not come to its end yet.
@@ -122,6 +130,26 @@ class Run {
         for (const auto& customer : stage_.customers()) customer->workload->read_back();
         if (!world().run_until([&] { return are_over(); }, scenario_.calm))
             return hang("it is calm, and all is read once");
+        return true;
+    }
+
+    /// Heads that another one has kept from their storage get it, each in its turn, and their
+    /// clients find what was left to them.
+    bool hand_over() {
+        bool was_any = false;
+        for (const auto& customer : stage_.customers()) {
+            const auto is_done = [&] { return customer->workload->is_over(); };
+            if (is_done()) continue;
+            was_any = true;
+            for (Process* const other :
+                 customer->volume->heads().others_serving(customer->spec->name)) {
+                stage_.keeper().hold_down(*other, kStormMax);
+                stop(*other);
+            }
+            if (!world().run_until(is_done, scenario_.calm))
+                return hang("it is calm, and the head that was in the way is gone");
+        }
+        if (was_any) stage_.keeper().let_all_up();
         return true;
     }
 
@@ -166,7 +194,8 @@ class Run {
     bool hang(std::string_view although) {
         std::string who;
         for (const auto& customer : stage_.customers())
-            if (!customer->workload->is_over() || !customer->workload->has_device())
+            if ((!customer->workload->is_over() || !customer->workload->has_device()) &&
+                !is_shut_out(*customer))
                 who += fmt::format("{}{}", who.empty() ? "" : "; ", customer->workload->state());
         for (const Stage::Server& server : stage_.servers())
             if (!server.process->refusal().empty())

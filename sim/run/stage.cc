@@ -28,6 +28,17 @@ control::Config config_of(const DaemonSpec& spec) {
     return config;
 }
 
+/// Somebody has had it before, and has cleared its end, where metadata is looked for.
+void use(Disk& disk) {
+    constexpr SectorCount kCleared = sectors_floor(ByteCount(512 << 10));
+    constexpr std::byte kRemains{0xa5};
+    CHECK(disk.medium().size() > kCleared);
+    const SectorRange front{SectorIndex(0), disk.medium().size() - kCleared};
+    const std::vector<std::byte> remains(to_bytes(front.count).value(), kRemains);
+    disk.medium().write(front, remains);
+    disk.medium().make_durable(front);
+}
+
 Volume::Keeper keeper_of(const ClientSpec& spec, const Route& route) {
     if (spec.kind == ClientKind::node) return Volume::Keeper::node;
     return route.is_storage ? Volume::Keeper::storage : Volume::Keeper::disk;
@@ -68,7 +79,10 @@ Stage::Stage(const Scenario& scenario, std::uint64_t seed, Trace::Sink trace)
 
 void Stage::add_host(const HostSpec& spec) {
     Host& host = world_.add_host(spec.name);
-    for (const DiskSpec& disk : spec.disks) host.add_disk(disk.path, sim::settings_of(disk));
+    for (const DiskSpec& disk : spec.disks) {
+        Disk& added = host.add_disk(disk.path, sim::settings_of(disk));
+        if (disk.is_used) use(added);
+    }
 }
 
 Host& Stage::host(std::string_view name) const {
@@ -85,14 +99,23 @@ void Stage::add_customer(const ClientSpec& spec) {
     customers_.push_back(std::move(customer));
 }
 
-/// A node is a volume of its own; all others at one export share one.
+/// The exports show the same mirror, which either daemon may form.
+bool is_same_mirror(const Route& a, const Route& b) {
+    return a.is_mirror && b.is_mirror && a.disks == b.disks;
+}
+
+/// A node is a volume of its own; all others at one export share one, and so do those at one mirror
+/// of several heads.
 Volume& Stage::volume_of(const ClientSpec& spec) {
     Route route = *find_route(scenario_, spec.at);
     const Volume::Keeper keeper = keeper_of(spec, route);
     const std::string name =
         keeper == Volume::Keeper::node ? spec.name + "'s node of " + spec.at : spec.at;
     for (const auto& volume : volumes_)
-        if (volume->name() == name) return *volume;
+        if (volume->name() == name ||
+            (keeper == Volume::Keeper::storage && volume->keeper() == Volume::Keeper::storage &&
+             is_same_mirror(volume->route(), route)))
+            return *volume;
     std::vector<const Disk*> disks;
     for (const Route::DiskAt& at : route.disks)
         disks.push_back(host(at.host->name).find_disk(at.disk->path));
@@ -157,6 +180,22 @@ void Stage::watch_processes() {
         volume.set_keeper(volume.keeper() == Volume::Keeper::node
                               ? customer->process
                               : find_process(volume.route().daemons.front()->name));
+    }
+    for (const auto& customer : customers_) {
+        if (customer->volume->keeper() != Volume::Keeper::storage) continue;
+        const auto& [daemon, export_name] = split_at(customer->spec->at);
+        Process& process = *find_process(daemon);
+        customer->volume->heads().add(process, std::string(export_name));
+        customer->volume->heads().add_client(process, customer->spec->name);
+    }
+    for (const auto& customer : customers_) {
+        Heads& heads = customer->volume->heads();
+        if (heads.are_several())
+            customer->workload->set_contested(
+                [&heads] { heads.look(); },
+                [&heads, client = std::string_view(customer->spec->name)](check::Order begin) {
+                    heads.answered(client, begin);
+                });
     }
 }
 

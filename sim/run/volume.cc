@@ -48,7 +48,8 @@ Volume::Volume(std::string name, std::uint16_t id, Keeper keeper, Route route, W
       route_(std::move(route)),
       world_(world),
       faults_(faults),
-      history_(std::move(name), id, is_fenced(keeper, route_)) {}
+      history_(std::move(name), id, is_fenced(keeper, route_)),
+      heads_(history_, world) {}
 
 bool Volume::has_disk_errors() const {
     return std::ranges::any_of(faults_.log(), [&](const Struck& struck) {
@@ -59,13 +60,15 @@ bool Volume::has_disk_errors() const {
 
 void Volume::keeper_ended(Ending ending) {
     const io::TimePoint now = world_.now();
-    const std::string why = fmt::format("{} {}", process_->name(), to_string(ending));
+    const std::string why = fmt::format("{} {}", kept_by()->name(), to_string(ending));
     if (keeper_ != Keeper::node && route_.has_own_memory) {
         history_.lose_everything(why, now);
         return;
     }
+    // Of several heads one may have been fenced, and had nothing left to make durable.
     const bool is_clean = ending == Ending::stopped && !has_disk_errors() &&
-                          now - process_->stopping_since() < kCleanStopMax;
+                          !heads_.are_several() &&
+                          now - kept_by()->stopping_since() < kCleanStopMax;
     if (is_clean)
         history_.settle(why + ", in order", now);
     else if (keeper_ != Keeper::disk)

@@ -32,6 +32,14 @@ class Workload {
     void set_burst_pause(io::Duration pause) { burst_pause_ = pause; }
     /// Called when a request was answered.
     void set_on_answer(std::function<void()> action) { on_answer_ = std::move(action); }
+    /// The device is one that another head may take over: `look` is called before anything is noted
+    /// of a request, `answered` when one was answered well. An io_error says only that this head
+    /// does not answer.
+    void set_contested(std::function<void()> look,
+                       std::function<void(check::Order begin)> answered) {
+        on_note_ = std::move(look);
+        on_success_ = std::move(answered);
+    }
     /// When the requests are over: reads everything once.
     void read_back();
 
@@ -62,6 +70,8 @@ class Workload {
     Random& random_;
     io::Duration burst_pause_{};
     std::function<void()> on_answer_;
+    std::function<void()> on_note_;
+    std::function<void(check::Order)> on_success_;
     SectorCount size_;  // of the device, when it was last seen
     std::uint64_t left_;
     std::uint64_t under_way_ = 0;

@@ -112,6 +112,7 @@ std::span<const Field<DiskSpec>> disk_fields() {
         field<&DiskSpec::is_device, Flag>("device"),
         field<&DiskSpec::can_discard, Flag>("discard"),
         field<&DiskSpec::has_fast_zero, Flag>("fast_zero"),
+        field<&DiskSpec::is_used, Flag>("used"),
         field<&DiskSpec::latency, Period>("latency"),
     };
     return kFields;

@@ -34,8 +34,13 @@ class Search {
             return refuse(fmt::format("{} has no export '{}'", daemon.name, export_name));
         add_once(route_.daemons, &daemon);
         if (depth > 0 && daemon.is_plain) route_.has_plain_server = true;
-        if (depth == 0)
-            route_.is_storage = std::holds_alternative<control::StorageDevice>(shown->device);
+        if (depth == 0) {
+            if (const auto* const named = std::get_if<control::StorageDevice>(&shown->device)) {
+                route_.is_storage = true;
+                const auto* const storage = daemon.config.find_storage(named->name);
+                route_.is_mirror = storage != nullptr && storage->algorithm == control::kMirror;
+            }
+        }
         return device(daemon, shown->device, depth);
     }
 
@@ -95,10 +100,11 @@ std::uint16_t port_of(const DaemonSpec& daemon) {
 std::vector<const DaemonSpec*> needed_by(const Scenario& scenario, const DaemonSpec& daemon) {
     std::vector<const DaemonSpec*> needed;
     for (const control::StorageSpec& storage : daemon.config.storages)
-        for (const control::NodeSpec& node : storage.nodes)
-            if (const auto* const remote = std::get_if<control::RemoteNode>(&node.place))
-                if (const DaemonSpec* const far = server_at(scenario, remote->endpoint))
-                    add_once(needed, far);
+        for (const auto* const nodes : {&storage.nodes, &storage.witnesses})
+            for (const control::NodeSpec& node : *nodes)
+                if (const auto* const remote = std::get_if<control::RemoteNode>(&node.place))
+                    if (const DaemonSpec* const far = server_at(scenario, remote->endpoint))
+                        add_once(needed, far);
     return needed;
 }
 

@@ -19,6 +19,7 @@ struct Route {
     /// The first one shows the device; each other is reached by nodes of those before it.
     std::vector<const DaemonSpec*> daemons;
     std::vector<DiskAt> disks;
+    bool is_mirror = false;         // what the first daemon shows
     bool is_storage = false;        // else the first daemon shows a disk, or memory
     bool has_own_memory = false;    // part of it is gone with the first daemon
     bool has_far_memory = false;    // part of it is gone with another one
@@ -32,7 +33,7 @@ struct Route {
 /// `at`: DAEMON/EXPORT. Refuses, with a text, what leads nowhere.
 [[nodiscard]] Outcome<Route> find_route(const Scenario& scenario, std::string_view at);
 
-/// The daemons that nodes of `daemon` lead to.
+/// The daemons that nodes and witnesses of `daemon` lead to.
 [[nodiscard]] std::vector<const DaemonSpec*> needed_by(const Scenario& scenario,
                                                        const DaemonSpec& daemon);
 

@@ -28,6 +28,7 @@ struct DiskSpec {
     bool is_device = false;     // a block device instead of a file
     bool can_discard = true;    // or trims are ignored
     bool has_fast_zero = true;  // or zeroes are written
+    bool is_used = false;       // but for its end it holds what somebody left there
     Duration latency = std::chrono::microseconds(60);
     friend bool operator==(const DiskSpec&, const DiskSpec&) = default;
 };

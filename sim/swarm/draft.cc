@@ -32,7 +32,7 @@ std::string Draft::address_of(const Loose& which) {
     return fmt::format("R: {}:{}/{}", server.host, port_of(server), which.export_name);
 }
 
-std::string draw_disk(Draft& draft, HostSpec& host) {
+const DiskSpec& draw_disk(Draft& draft, HostSpec& host) {
     DiskSpec disk;
     disk.path = fmt::format("/disk{}", ++draft.disks);
     disk.size = draft.one_of<ByteCount>(
@@ -45,7 +45,7 @@ std::string draw_disk(Draft& draft, HostSpec& host) {
         draft.one_of<Duration>({std::chrono::microseconds(20), std::chrono::microseconds(60),
                                 std::chrono::milliseconds(2)});
     host.disks.push_back(disk);
-    return disk.path;
+    return host.disks.back();
 }
 
 HostSpec& draw_host(Draft& draft) {

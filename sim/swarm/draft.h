@@ -19,6 +19,8 @@ class Draft {
         std::string daemon;
         std::string export_name;
         unsigned depth = 0;  // storages below it, at most
+        ByteCount size;      // about: a mirror's has less
+        bool is_plain = false;
     };
 
     template <typename T>
@@ -49,8 +51,8 @@ void draw_clients(Draft& draft);
 /// What goes wrong, as far as it is permitted (sim/faults.h).
 void draw_storm(Draft& draft);
 
-/// A new disk on that host; its path.
-std::string draw_disk(Draft& draft, HostSpec& host);
+/// A new disk on that host.
+const DiskSpec& draw_disk(Draft& draft, HostSpec& host);
 /// A host for one more process: a new one, or one that there is.
 HostSpec& draw_host(Draft& draft);
 /// A daemon of that name on a host; it has a port of its own.

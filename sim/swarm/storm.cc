@@ -123,7 +123,7 @@ class Storm {
                 powered.insert(daemon.host);
             else
                 ending.push_back(daemon.name);
-            (daemon.is_plain ? plain : pausing).push_back(daemon.name);
+            if (!is_plain_copy(daemon)) (daemon.is_plain ? plain : pausing).push_back(daemon.name);
         }
         for (const ClientSpec& client : scenario_.clients) {
             if (client.kind == ClientKind::inside) continue;
@@ -167,28 +167,44 @@ class Storm {
     void draw_disks() {
         std::vector<std::string> all;
         std::vector<std::string> failing;
+        std::vector<std::string> waiting;
         for (const HostSpec& host : scenario_.hosts)
             for (const DiskSpec& disk : host.disks) {
                 const std::string name = fmt::format("{}:{}", host.name, disk.path);
+                const DaemonSpec* const plain = plain_server_of(host, disk);
                 all.push_back(name);
-                if (!is_of_plain_server(host, disk)) failing.push_back(name);
+                if (plain == nullptr) failing.push_back(name);
+                if (plain == nullptr || !is_plain_copy(*plain)) waiting.push_back(name);
             }
-        permit({Fault::slow_disk, Fault::hanging_disk, Fault::stuck_requests}, all);
+        permit({Fault::slow_disk, Fault::hanging_disk, Fault::stuck_requests}, waiting);
         if (!draft_.one_in(3)) return;
         permit({Fault::read_error, Fault::bad_sector}, all);
         // A flush that fails makes a node connect anew, and nobody fences a plain server's old
         // connection.
         permit({Fault::write_error, Fault::flush_error, Fault::full_disk}, failing);
     }
-    [[nodiscard]] bool is_of_plain_server(const HostSpec& host, const DiskSpec& disk) const {
-        return std::ranges::any_of(scenario_.daemons, [&](const DaemonSpec& daemon) {
-            return daemon.is_plain && daemon.host == host.name &&
-                   std::ranges::any_of(
-                       daemon.config.exports, [&](const control::ExportSpec& shown) {
-                           return shown.device ==
-                                  control::DeviceSpec(control::PathDevice{disk.path});
-                       });
-        });
+    /// Whichever shows the disk; null: none does.
+    [[nodiscard]] const DaemonSpec* plain_server_of(const HostSpec& host,
+                                                    const DiskSpec& disk) const {
+        const control::DeviceSpec device = control::PathDevice{disk.path};
+        for (const DaemonSpec& daemon : scenario_.daemons)
+            if (daemon.is_plain && daemon.host == host.name &&
+                std::ranges::any_of(daemon.config.exports,
+                                    [&](const auto& shown) { return shown.device == device; }))
+                return &daemon;
+        return nullptr;
+    }
+    /// A plain server that holds a copy of a mirror, or part of one.
+    [[nodiscard]] bool is_plain_copy(const DaemonSpec& daemon) const {
+        const auto has_mirror = [](const DaemonSpec& head) {
+            return std::ranges::any_of(head.config.storages, [](const auto& storage) {
+                return storage.algorithm == control::kMirror;
+            });
+        };
+        return daemon.is_plain && std::ranges::any_of(scenario_.daemons, [&](const auto& head) {
+                   const auto needed = needed_by(scenario_, head);
+                   return has_mirror(head) && std::ranges::find(needed, &daemon) != needed.end();
+               });
     }
 
     Draft& draft_;

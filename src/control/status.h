@@ -39,9 +39,10 @@ struct NodeStatus {
     friend bool operator==(const NodeStatus&, const NodeStatus&) = default;
 };
 
+/// The one that goes on, or else the last since the storage was started: `done` is `total` then.
 struct ResyncStatus {
     SectorCount done;
-    SectorCount total;       // 0: nothing to do
+    SectorCount total;
     std::uint64_t rate = 0;  // bytes a second
     friend bool operator==(const ResyncStatus&, const ResyncStatus&) = default;
 };

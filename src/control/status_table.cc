@@ -127,7 +127,7 @@ Row node_row(const StorageStatus& storage, const NodeStatus& node) {
 
 std::string resync_line(const StorageStatus& storage) {
     const ResyncStatus& resync = storage.resync;
-    if (resync.total == SectorCount(0)) return {};
+    if (resync.done == resync.total) return {};  // history
     const auto percent =
         static_cast<double>(resync.done.value()) * 100 / static_cast<double>(resync.total.value());
     return fmt::format("resync of {}: {:.1f} %, {} of {}, {} a second\n", harmless(storage.name),

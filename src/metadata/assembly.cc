@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <ranges>
 #include <tuple>
 #include <utility>
 
@@ -112,9 +113,12 @@ Decision make_new(const Situation& situation) {
         const auto* superblock = std::get_if<Superblock>(&place.seen);
         const bool is_free = unreadable != nullptr ? unreadable->kind == Unreadable::Kind::blank
                                                    : is_ours(situation, superblock->form);
-        if (!is_free) obstacles.push_back({Kind::occupied, text::occupied(situation, place)});
+        if (!is_free) obstacles.push_back({Kind::occupied, text::unusable(situation, place)});
         if (!is_available(place)) obstacles.push_back({Kind::held, text::held(place)});
     }
+    const auto last =
+        std::ranges::find(std::views::reverse(obstacles), Kind::occupied, &Obstacle::kind);
+    if (last != obstacles.rend()) last->text += text::how_to_free(situation);
     if (is_all_forced(situation, obstacles)) return Create{};
     return blocked(std::move(obstacles));
 }
@@ -281,10 +285,10 @@ Form first_form(const Start& start, std::span<const Cookie> attached, std::uint6
 
 std::string stranger(const Form& current, const Place& seen) {
     if (const auto* superblock = std::get_if<Superblock>(&seen.seen))
-        return text::stranger(current, seen, *superblock);
+        return text::stranger(current, *superblock);
     if (const auto* unreadable = std::get_if<Unreadable>(&seen.seen))
-        return text::stranger(current, seen, *unreadable);
-    return fmt::format("{}: {}", seen.name, std::get<Unreachable>(seen.seen).why);
+        return text::stranger(*unreadable);
+    return std::get<Unreachable>(seen.seen).why;
 }
 
 Admission admit(const Form& current, const Superblock& arriving) {

@@ -48,6 +48,8 @@ struct Place {
     std::uint64_t holder_id = 0;  // the other head's
     /// Of the exporter now; 0 if it tells none.
     std::uint64_t instance = 0;
+    /// Where it ends, in whole pages; 0 if that is not known. For texts.
+    SectorCount size{};
 };
 
 struct Situation {

@@ -63,13 +63,18 @@ std::string missing(const Situation& situation, const NodeRecord& record) {
     if (const auto* superblock = std::get_if<Superblock>(&place->seen);
         superblock != nullptr && superblock->cookie == record.cookie)
         return node(record);
-    return fmt::format("{}: {}", node(record), content(situation, *place));
+    std::string shrunk;
+    if (place->size > SectorCount(0) && place->size < record.size)
+        shrunk =
+            fmt::format("has {} sectors and had {}: ", place->size.value(), record.size.value());
+    return fmt::format("{}: {}{}", node(record), shrunk, content(situation, *place));
 }
 
 std::string no_majority(const Situation& situation, const Form& form,
                         std::span<const NodeRecord* const> absent) {
-    return fmt::format("{} of {} votes are there, and {} are a majority; waits for {}",
-                       form.votes() - absent.size(), form.votes(), form.majority(),
+    return fmt::format("{} of {} votes {} there, and {} are a majority; waits for {}",
+                       form.votes() - absent.size(), form.votes(),
+                       form.votes() - absent.size() == 1 ? "is" : "are", form.majority(),
                        list(situation, absent));
 }
 
@@ -80,26 +85,23 @@ std::string held(const Place& place) {
                            : "has not been gone for as long as takeover says");
 }
 
-std::string stranger(const Form& current, const Place& place, const Superblock& superblock) {
+std::string stranger(const Form& current, const Superblock& superblock) {
     if (superblock.form.storage_id == current.storage_id)
-        return fmt::format("{} was a node and is none any more: 'dst node add' makes it one anew",
-                           place.name);
+        return "was a node and is none any more: 'dst node add' makes it one anew";
     return fmt::format(
-        "{} belongs to another storage, '{}' ({}): correct the configuration, or take it over with "
+        "belongs to another storage, '{}' ({}): correct the configuration, or take it over with "
         "'dst node add --force'",
-        place.name, superblock.form.name, to_string(superblock.form.storage_id));
+        superblock.form.name, to_string(superblock.form.storage_id));
 }
 
-std::string stranger(const Form& /*current*/, const Place& place, const Unreadable& unreadable) {
+std::string stranger(const Unreadable& unreadable) {
     return unreadable.kind == Unreadable::Kind::blank
-               ? fmt::format(
-                     "{} is blank and no node yet: 'dst node add' makes it one, 'dst node "
-                     "replace' puts it in the place of another one",
-                     place.name)
+               ? "is blank and no node yet: 'dst node add' makes it one, 'dst node replace' puts "
+                 "it "
+                 "in the place of another one"
                : fmt::format(
-                     "{} {}: correct the configuration, or take it over with 'dst node add "
-                     "--force'",
-                     place.name, to_string(unreadable));
+                     "{}: correct the configuration, or take it over with 'dst node add --force'",
+                     to_string(unreadable));
 }
 
 std::string not_there(Cookie cookie) {
@@ -148,11 +150,20 @@ std::string not_ready(const Situation& situation, const Place& place) {
                        unusable(situation, place));
 }
 
-std::string occupied(const Situation& situation, const Place& place) {
-    return fmt::format(
-        "{}: a new storage is made of blank nodes; if nothing on it is needed, zero its last 64 "
-        "KiB",
-        unusable(situation, place));
+std::string how_to_free(const Situation& situation) {
+    std::vector<std::string> names;
+    for (const Place& place : situation.places)
+        if (const auto* superblock = std::get_if<Superblock>(&place.seen);
+            superblock != nullptr && superblock->form.name != situation.storage_name &&
+            std::ranges::find(names, superblock->form.name) == names.end())
+            names.push_back(superblock->form.name);
+    std::string text;
+    if (names.size() == 1)
+        text = fmt::format("; if it is the storage {} that you mean, call it by that name",
+                           names.front());
+    return text +
+           "; a new storage is made of blank nodes: if nothing there is needed, zero the last 64 "
+           "KiB";
 }
 
 std::string newer_version(const Place& place, const Unreadable& newer) {

@@ -25,10 +25,8 @@ namespace dst::metadata::text {
 
 /// Why nodes are left out of a storage that starts.
 [[nodiscard]] std::string not_there(Cookie cookie);
-[[nodiscard]] std::string stranger(const Form& current, const Place& place,
-                                   const Superblock& superblock);
-[[nodiscard]] std::string stranger(const Form& current, const Place& place,
-                                   const Unreadable& unreadable);
+[[nodiscard]] std::string stranger(const Form& current, const Superblock& superblock);
+[[nodiscard]] std::string stranger(const Unreadable& unreadable);
 [[nodiscard]] std::string no_member(const Place& place);
 [[nodiscard]] std::string interrupted(const Place& place);
 
@@ -42,7 +40,8 @@ struct Side {
                                     std::span<const NodeRecord* const> absent);
 
 [[nodiscard]] std::string not_ready(const Situation& situation, const Place& place);
-[[nodiscard]] std::string occupied(const Situation& situation, const Place& place);
+/// What to do about places that are none of a new storage's; follows the last of them.
+[[nodiscard]] std::string how_to_free(const Situation& situation);
 [[nodiscard]] std::string newer_version(const Place& place, const Unreadable& newer);
 [[nodiscard]] std::string twice(const Place& one, const Place& other, Cookie cookie);
 [[nodiscard]] std::string two_storages(const Place& one, const Place& other,

@@ -137,6 +137,10 @@ class Remote final : public block::Device, public block::Reclaimable {
     [[nodiscard]] std::optional<io::TimePoint> answered_ping_sent_at() const {
         return answered_ping_sent_at_;
     }
+    /// Since when the peer has been asked over the link that there is and has answered nothing at
+    /// all; nothing: it answers, or the link is lost. That of a plain server counts from
+    /// `silence_max` on only: it may be slow.
+    [[nodiscard]] std::optional<io::TimePoint> silent_since() const;
     /// Which instance of the exporter the current connection, or the last one, speaks with; 0: a
     /// plain server, or none yet.
     [[nodiscard]] std::uint64_t peer_instance() const { return told_instance_; }
@@ -208,6 +212,8 @@ class Remote final : public block::Device, public block::Reclaimable {
     async::Task<std::string> serve_connection();
     async::Task<void> run_connection(std::string& ended);
     async::Task<void> watch();
+    [[nodiscard]] bool is_ping_due(std::optional<io::TimePoint> last_ping, bool is_idle) const;
+    [[nodiscard]] io::TimePoint plain_asked_since() const;
     void send_ping();
     async::Task<bool> pass_gate(bool same_instance);
     void fence(std::string why);
@@ -260,6 +266,7 @@ class Remote final : public block::Device, public block::Reclaimable {
     bool is_ours_ = false;
     bool checksums_ = false;
     bool silent_ = false;
+    io::TimePoint idle_at_;  // when it was seen last that nothing was to be answered
     bool hopeless_ = false;
     bool has_settled_peer_ = false;
 

@@ -15,6 +15,8 @@ using namespace std::chrono_literals;
 constexpr io::Duration kBackoffFirst = 100ms;  // design §5
 constexpr io::Duration kBackoffMax = 5s;
 constexpr io::Duration kConnectMax = 5s;
+/// Requests are out and nothing comes: who counts on pings asks sooner than else.
+constexpr io::Duration kQuietUnderLoad = 250ms;
 /// Longer than a server of our kind lets GO wait for a storage that is still forming (30 s).
 constexpr io::Duration kHandshakeMax = 40s;
 /// The kernel's own patience. Longer than ours: it also counts a peer that is alive, busy, and
@@ -370,31 +372,54 @@ async::Task<void> Remote::watch() {
     while (!connection_->ended() && !stopping_) {
         const io::TimePoint now = world_.clock.now();
         const io::Duration quiet = now - connection_->last_received();
-        // Whoever counts on pings is to have one as soon as the link is there.
-        const bool has_none = link_ == LinkState::ready && !ping_->counts;
-        const bool is_due = settings_.ping_each
-                                ? !last_ping || has_none || now >= *last_ping + *settings_.ping_each
-                                : quiet >= settings_.ping_after;
+        const bool is_idle = connection_->idle();
+        if (is_idle) idle_at_ = now;
         if (!is_ours_) {
             // Can't be asked. A slow disk looks the same, and a plain server promises nothing about
             // an old connection's requests: it is waited for.
-            silent_ = quiet >= silence && !connection_->idle();
+            silent_ = now - plain_asked_since() >= silence;
         } else if (ping_->is_out && quiet >= silence && now >= ping_->sent_at + patience) {
             connection_->shutdown("silent: no answer to a ping in time");
             break;
-        } else if (is_due && !ping_->is_out) {
+        } else if (!ping_->is_out && is_ping_due(last_ping, is_idle)) {
             last_ping = now;
             send_ping();
         }
-        const io::Duration pause = settings_.ping_each
-                                       ? std::min(*settings_.ping_each, settings_.ping_after)
-                                       : settings_.ping_after;
+        io::Duration pause = settings_.ping_after;
+        if (settings_.ping_each) {
+            pause = std::min(pause, *settings_.ping_each);
+            if (!is_idle) pause = std::min(pause, kQuietUnderLoad);
+        }
         co_await io::wait_for(world_.clock, link_changes_, pause);
     }
 }
 
+/// Whoever counts on pings is to have one as soon as the link is there, and often enough, and soon
+/// when requests are not answered.
+bool Remote::is_ping_due(std::optional<io::TimePoint> last_ping, bool is_idle) const {
+    const io::TimePoint now = world_.clock.now();
+    const io::Duration quiet = now - connection_->last_received();
+    if (!settings_.ping_each) return quiet >= settings_.ping_after;
+    const bool has_none = link_ == LinkState::ready && !ping_->counts;
+    return !last_ping || has_none || now >= *last_ping + *settings_.ping_each ||
+           (!is_idle && quiet >= kQuietUnderLoad);
+}
+
+/// Since when a plain server has had something to answer and has answered nothing.
+io::TimePoint Remote::plain_asked_since() const {
+    return std::max(connection_->last_received(), idle_at_);
+}
+
+std::optional<io::TimePoint> Remote::silent_since() const {
+    if (link_ != LinkState::ready) return std::nullopt;
+    if (!is_ours_) return silent_ ? std::optional(plain_asked_since()) : std::nullopt;
+    if (!ping_->is_out) return std::nullopt;
+    return std::max(ping_->sent_at, connection_->last_received());
+}
+
 void Remote::send_ping() {
     ping_->is_out = true;
+    ping_->sent_at = world_.clock.now();  // asked; it may have to wait for room
     ping_->counts = link_ == LinkState::ready;
     connection_->submit(*ping_);
 }

@@ -160,6 +160,12 @@ async::Task<void> MirroredStorage::assemble() {
     if (stopping_) co_return;
     const auto wanted = taking_part(decision, places_.size());
     if (!wanted.empty()) {
+        if (std::holds_alternative<metadata::Create>(decision)) {
+            if (const auto fit = check_places(); !fit) {
+                note(fit.error().text, true);
+                co_return;
+            }
+        }
         // Rule 9: only then are the reservations claimed, of those that would take part, and all of
         // it is looked at again. A node that another head has is left to it.
         if (!co_await claim(wanted, overruling_.force)) {
@@ -222,6 +228,42 @@ void MirroredStorage::make_mirror(Form form) {
             mirror_->found(*place->cookie(), *place, place->is_local());
 }
 
+/// Whether a new storage can be made of the places.
+Outcome<> MirroredStorage::check_places() const {
+    for (const auto& place : places_)
+        for (const auto& other : places_)
+            if (place != other && place->instance() != 0 && place->instance() == other->instance())
+                return refuse(ErrorCode::invalid,
+                              fmt::format("{} and {} are the same disk, by two ways, and no copies "
+                                          "of each other: name two disks",
+                                          place->name(), other->name()));
+    TRY_VOID(shape_of_places());
+    return {};
+}
+
+/// What a new storage can be, by the sizes of the places.
+Outcome<metadata::Shape> MirroredStorage::shape_of_places() const {
+    std::vector<SectorCount> sizes;
+    const Place* smallest = nullptr;
+    for (const auto& place : places_) {
+        if (place->is_witness()) {
+            if (const auto fits = metadata::check_witness_size(place->size()); !fits)
+                return refuse(fits.error().code,
+                              fmt::format("{}: {}", place->name(), fits.error().text));
+            continue;
+        }
+        sizes.push_back(place->size());
+        if (smallest == nullptr || place->size() < smallest->size()) smallest = place.get();
+    }
+    auto shape = metadata::plan_shape(sizes);
+    if (!shape && shape.error().code == ErrorCode::no_space)
+        return refuse(ErrorCode::no_space,
+                      fmt::format("{}: {} (with metadata and at least one region of data); name a "
+                                  "larger one",
+                                  smallest->name(), shape.error().text));
+    return shape;
+}
+
 /// The first age of a new storage, out of the places as they are configured.
 Outcome<Form> MirroredStorage::new_form() const {
     Form form;
@@ -235,7 +277,6 @@ Outcome<Form> MirroredStorage::new_form() const {
     form.takeover = settings_.mirror.takeover;
     form.head = {.id = around_.head.id, .incarnation = around_.head.incarnation};
     form.is_forming = true;
-    std::vector<SectorCount> sizes;
     std::uint8_t slot = 0;
     for (const auto& place : places_) {
         NodeRecord record{.cookie = draw(random),
@@ -244,16 +285,13 @@ Outcome<Form> MirroredStorage::new_form() const {
                           .instance = place->instance(),
                           .type = metadata::cut_type(place->name())};
         record.has_vote = place->can_vote();
-        if (place->is_witness()) {
-            TRY_VOID(metadata::check_witness_size(record.size));
-        } else {
+        if (!place->is_witness()) {
             record.slot = slot++;
             record.attached = settings_.mirror.init != mirror::Init::adopt || record.slot == 0;
-            sizes.push_back(record.size);
         }
         form.nodes.push_back(std::move(record));
     }
-    TRY(form.shape, metadata::plan_shape(sizes));
+    TRY(form.shape, shape_of_places());
     form.quorum = settings_.mirror.quorum.value_or(form.votes() >= 3 ? metadata::Quorum::majority
                                                                      : metadata::Quorum::none);
     if (const char* const broken = metadata::broken_rule(form))
@@ -281,8 +319,7 @@ async::Task<Outcome<>> MirroredStorage::take_over(const metadata::Start& start) 
             others.push_back(source.cookie);
     }
     for (const metadata::LeftOut& left : start.left_out)
-        log::warning("storage {}: {} is left out: {}", name(), places_[left.place]->name(),
-                     left.reason);
+        log::warning("storage {}: left out: {}", name(), left.reason);
     for (const metadata::Obstacle& obstacle : start.overridden)
         log::warning("storage {}: by force, although {}", name(), obstacle.text);
     const metadata::Head head{.id = around_.head.id, .incarnation = around_.head.incarnation};
@@ -303,10 +340,12 @@ async::Task<Outcome<>> MirroredStorage::take_over(const metadata::Start& start) 
 async::Task<void> MirroredStorage::serve() {
     const auto goes_on = [&] { return !stopping_ && !begins_anew_ && mirror_->fenced().empty(); };
     while (goes_on()) {
+        const std::uint64_t seen = events_count_;
         co_await find_nodes();
         co_await close_those_that_left();
         if (!goes_on()) break;
-        co_await events_.wait();
+        // Who came while another one was looked at is not forgotten.
+        if (seen == events_count_) co_await events_.wait();
     }
 }
 
@@ -330,7 +369,8 @@ async::Task<void> MirroredStorage::find_nodes() {
                        mirror_->form().storage_id) {
             place.forget_node();
             const std::string why = metadata::stranger(mirror_->form(), seen);
-            if (place.note_stranger(why)) log::warning("storage {}: {}", name(), why);
+            if (place.note_stranger(why))
+                log::warning("storage {}: {} {}", name(), place.name(), why);
             continue;
         }
         place.note_stranger({});
@@ -377,8 +417,10 @@ async::Task<void> MirroredStorage::close_those_that_left() {
 }
 
 Outcome<> MirroredStorage::judge(const metadata::Reading& found) const {
-    if (!found) return refuse(fmt::format("it {}", metadata::to_string(found.error())));
     if (mirror_ == nullptr) return {};
+    // What is being made has perhaps not been written yet.
+    if (!found && mirror_->form().is_forming) return {};
+    if (!found) return refuse(fmt::format("it {}", metadata::to_string(found.error())));
     switch (metadata::admit(mirror_->newest_form(), *found)) {
         case metadata::Admission::joins:
             return {};
@@ -396,11 +438,11 @@ void MirroredStorage::member_changed(Member& member) {
     if (Place* const place = find(member);
         mirror_ != nullptr && place != nullptr && place->cookie())
         mirror_->backing_changed(*place->cookie());
-    events_.wake_all();
-    changes_.wake_all();
+    mirror_changed();
 }
 
 void MirroredStorage::mirror_changed() {
+    ++events_count_;
     events_.wake_all();
     changes_.wake_all();
 }

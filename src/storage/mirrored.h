@@ -6,6 +6,7 @@
 // another head has taken so many nodes that the mirror is at an end, all of it begins anew.
 #pragma once
 
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <vector>
@@ -53,6 +54,7 @@ class MirroredStorage final : public Storage,
     void member_ready(Member& member) override { member_changed(member); }
     void member_lost(Member& member) override { member_changed(member); }
     void mirror_changed() override;
+    void mirror_lost_changes() override { lose_changes(); }
     [[nodiscard]] Outcome<> judge(const metadata::Reading& found) const override;
 
     async::Task<void> run();
@@ -61,6 +63,9 @@ class MirroredStorage final : public Storage,
     async::Task<bool> claim(const std::vector<std::size_t>& wanted, bool by_force);
     async::Task<Outcome<>> make();
     async::Task<Outcome<>> take_over(const metadata::Start& start);
+    [[nodiscard]] Outcome<> check_places() const;
+    [[nodiscard]] Outcome<metadata::Shape> shape_of_places() const;
+    [[nodiscard]] const Place* find_lost(const metadata::NodeRecord& record) const;
     [[nodiscard]] Outcome<metadata::Form> new_form() const;
     async::Task<void> serve();
     async::Task<void> find_nodes();
@@ -101,6 +106,7 @@ class MirroredStorage final : public Storage,
     std::vector<std::unique_ptr<Place>> places_;
     std::unique_ptr<mirror::Mirror> mirror_;
     async::WaitQueue events_;
+    std::uint64_t events_count_ = 0;
     async::Scope scope_;  // last: its tasks use all of the above
 };
 

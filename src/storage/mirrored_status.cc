@@ -54,8 +54,16 @@ NodeStatus MirroredStorage::status_of(const NodeRecord& record,
     if (record.is_witness) status.flags.emplace_back("witness");
     if (view.state == mirror::NodeState::joining && !record.is_witness)
         status.flags.emplace_back("resync");
-    if (!view.is_connected)
-        status.reason = place != nullptr ? place->reason() : "the configuration does not name it";
+    if (view.is_connected) return status;
+    const Place* const lost = find_lost(record);
+    if (place != nullptr)
+        status.reason = place->reason();
+    else if (lost == nullptr)
+        status.reason = "the configuration does not name it";
+    else if (lost->is_connected() && !lost->why_stranger().empty())
+        status.reason = "not the disk that was there: " + lost->why_stranger();
+    else
+        status.reason = lost->reason();
     return status;
 }
 
@@ -72,6 +80,15 @@ NodeStatus MirroredStorage::status_of(const Place& place) const {
                       .flags = place.member().flags()};
     if (place.is_witness()) status.flags.emplace_back("witness");
     return status;
+}
+
+/// Where a node was by what the configuration calls it, though it is not there now; null: nowhere.
+const Place* MirroredStorage::find_lost(const NodeRecord& record) const {
+    for (const auto& place : places_)
+        if (!place->cookie() && !place->is_leaving() &&
+            metadata::cut_type(place->name()) == record.type)
+            return place.get();
+    return nullptr;
 }
 
 StorageStatus MirroredStorage::status() const {
@@ -119,26 +136,22 @@ StorageStatus MirroredStorage::status() const {
     for (const auto& place : places_) {
         if (place->is_leaving() || place->cookie()) continue;
         const bool is_known = std::ranges::any_of(mirror_->form().nodes, [&](const auto& record) {
-            return record.type == metadata::cut_type(place->name()) &&
-                   find(record.cookie) == nullptr;
+            return find(record.cookie) == nullptr && find_lost(record) == place.get();
         });
         if (is_known) continue;
         status.nodes.push_back(status_of(*place));
         if (!place->why_stranger().empty()) status.nodes.back().reason = place->why_stranger();
         missing.push_back(fmt::format("{}: {}", place->name(), status.nodes.back().reason));
     }
-    if (const auto resync = mirror_->resync())
-        status.resync = {.done = resync->done,
-                         .total = resync->total,
-                         .bytes_per_second = resync->bytes_per_second};
+    const mirror::Resync::View resync = mirror_->resync();
+    status.resync = {
+        .done = resync.done, .total = resync.total, .bytes_per_second = resync.bytes_per_second};
     status.comparison = mirror_->verify().view();
-    const std::string obstacle = mirror_->obstacle();
-    const std::size_t waiting = requests_waiting();
-    if (waiting > 0 && !obstacle.empty()) {
-        status.state = State::holding;
-        status.reason =
-            fmt::format("{} {}; goes on when it is back",
-                        waiting == 1 ? "1 request" : fmt::format("{} requests", waiting), obstacle);
+    // A node that is silent is attached until an age leaves it out.
+    if (const std::string obstacle = mirror_->obstacle(); !obstacle.empty()) {
+        const std::size_t waiting = requests_waiting();
+        status.state = waiting > 0 ? State::holding : State::degraded;
+        status.reason = who_waits(waiting) + obstacle;
     } else if (!missing.empty()) {
         status.state = State::degraded;
         status.reason = fmt::format("{}", fmt::join(missing, "; "));

@@ -45,6 +45,10 @@ bool Place::can_reserve() const {
 
 bool Place::is_connected() const { return member_.is_there() && member_.is_connected(); }
 
+std::optional<io::TimePoint> Place::silent_since() const {
+    return member_.remote() != nullptr ? member_.remote()->silent_since() : std::nullopt;
+}
+
 std::optional<io::TimePoint> Place::vouched_at() const {
     if (!can_reserve()) return std::nullopt;
     return member_.remote()->answered_ping_sent_at().value_or(io::TimePoint::min());
@@ -62,6 +66,14 @@ void Place::drop() {
     if (member_.remote() != nullptr) member_.remote()->drop();
 }
 
+bool Place::has_lost_changes() const {
+    return is_local() && member_.instance_change() != accepted_change_;
+}
+
+void Place::accept_losses() {
+    if (is_local()) accepted_change_ = member_.instance_change();
+}
+
 async::Task<metadata::Place> Place::look(std::vector<SectorCount> sizes) {
     co_await looking_.acquire();
     struct Turn {
@@ -74,6 +86,7 @@ async::Task<metadata::Place> Place::look(std::vector<SectorCount> sizes) {
         place.seen = metadata::Unreachable{member_.reason()};
         co_return place;
     }
+    place.size = size();
     sizes.insert(sizes.begin(), size());
     std::optional<metadata::Reading> found;
     for (const SectorCount end : sizes) {
@@ -98,12 +111,16 @@ async::Task<metadata::Place> Place::look(std::vector<SectorCount> sizes) {
     if (!can_reserve()) co_return place;
     const auto reservation = co_await member_.remote()->read_reservation();
     if (!reservation) {
+        cookie_.reset();  // it has to be looked at again
         place.seen = metadata::Unreachable{
             fmt::format("asking who has it failed: {}", to_string(reservation.error().code))};
     } else if (!reservation->holder) {
         place.holder = Holder::nobody;
     } else if (reservation->holder->head == around_.head.id) {
         place.holder = Holder::us;
+        // A claim whose answer was lost, or a release that never got there: it is ours to release.
+        if (!number_ && reservation->holder->is(around_.head.id, around_.head.incarnation))
+            number_ = reservation->number;
     } else {
         place.holder_id = reservation->holder->head;
         place.holder = reservation->is_open                                 ? Holder::connected
@@ -198,9 +215,13 @@ async::Task<Outcome<>> Place::admit(node::Visit& visit) {
     const auto now = co_await visit.read_reservation();
     if (!now) co_return refuse(ErrorCode::node_lost, "asking who has it failed");
     if (is_ours(*now)) co_return Outcome<>{};
-    co_return refuse(now->holder && now->holder->head != around_.head.id
+    if (!now->holder)
+        co_return refuse(
+            "nobody has it reserved any more (its exporter has lost its state_dir, or another head "
+            "was here); stopping and starting the storage takes it again");
+    co_return refuse(now->holder->head != around_.head.id
                          ? fmt::format("{} has taken it", who(*now->holder))
-                         : "its reservation was given to somebody else meanwhile");
+                         : "another start of this head has taken it");
 }
 
 /// A plain server can't be reserved; what lies on it says who was there last.

@@ -77,12 +77,15 @@ class Place final : public mirror::Backing, private node::Gate {
     // As a node's backing.
     [[nodiscard]] block::Device& device() const override { return *member_.device(); }
     [[nodiscard]] bool is_connected() const override;
+    [[nodiscard]] std::optional<io::TimePoint> silent_since() const override;
     [[nodiscard]] std::string reason() const override { return member_.reason(); }
     [[nodiscard]] std::optional<io::TimePoint> vouched_at() const override;
     [[nodiscard]] bool is_taken() const override;
     [[nodiscard]] std::uint64_t instance() const override;
     async::Task<Outcome<>> claim() override { return claim(false); }
     void drop() override;
+    [[nodiscard]] bool has_lost_changes() const override;
+    void accept_losses() override;
 
   private:
     [[nodiscard]] bool can_reserve() const;
@@ -97,6 +100,7 @@ class Place final : public mirror::Backing, private node::Gate {
     block::Account& memory_;
     std::optional<metadata::Cookie> cookie_;
     SectorCount superblock_end_;           // where the superblock was found
+    std::uint64_t accepted_change_ = 0;    // of the device's instance
     std::optional<std::uint64_t> number_;  // of the reservation that was claimed
     io::TimePoint look_again_at_;
     std::string why_stranger_;

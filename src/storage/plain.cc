@@ -8,14 +8,6 @@
 #include "base/log.h"
 
 namespace dst::storage {
-namespace {
-
-std::string who_waits(std::size_t requests) {
-    if (requests == 0) return {};
-    return requests == 1 ? "1 request waits for " : fmt::format("{} requests wait for ", requests);
-}
-
-}  // namespace
 
 struct PlainStorage::Placed {
     Placed(PlainStorage& owner, MemberSpec spec, node::Cookie id)

@@ -46,6 +46,11 @@ std::string_view to_string(State state) {
     return "unknown";
 }
 
+std::string who_waits(std::size_t requests) {
+    if (requests == 0) return {};
+    return requests == 1 ? "1 request waits for " : fmt::format("{} requests wait for ", requests);
+}
+
 std::unique_ptr<Storage> make_storage(Surroundings& around, Settings settings) {
     if (settings.algorithm == "mirror")
         return std::make_unique<MirroredStorage>(around, std::move(settings));

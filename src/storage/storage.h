@@ -71,6 +71,8 @@ struct Settings {
 
 enum class State : std::uint8_t { running, degraded, holding, waiting, fenced, stopped };
 [[nodiscard]] std::string_view to_string(State state);
+/// "2 requests wait for ", the begin of a reason; empty if there are none.
+[[nodiscard]] std::string who_waits(std::size_t requests);
 
 struct NodeStatus {
     node::Cookie cookie = 0;
@@ -85,9 +87,10 @@ struct NodeStatus {
     std::vector<std::string> flags;
 };
 
+/// What was stale on nodes that are there, all of them together; the last one, if none goes on.
 struct ResyncStatus {
     SectorCount done;
-    SectorCount total;  // 0: nothing is being copied
+    SectorCount total;
     std::uint64_t bytes_per_second = 0;
 };
 

@@ -33,6 +33,7 @@ class LossyExporter:
         self._argv = [*argv_prefix, os.path.join(BUILD, "lossy_exporter"),
                       "--listen", f"{host}:{port}", "--file", file, "--name", export,
                       "--tally", self._tally_path, "--trace", self._trace_path,
+                      "--reservations", f"{folder}/{name}.reservations",
                       "--latency-us", latency_us, "--instance", instance]
 
     def __enter__(self):

@@ -32,6 +32,7 @@ struct Options {
     std::string name;
     std::string tally;
     std::string trace;
+    std::string reservations;
     unsigned latency_us = 0;
     std::uint64_t instance = 0;  // 0: drawn, as it has to be
     int ready_fd = -1;
@@ -66,7 +67,7 @@ Outcome<> serve(const Options& options) {
     block::BufferPool pool(kPoolBytes);
     block::Account connections(pool, 4);
     block::Account payloads(pool, 4);
-    exporter::Exporter exporter(world, connections);
+    exporter::Exporter exporter(world, connections, options.reservations);
     CHECK(exporter.add(make_export(options, device, payloads)).has_value());
     TRY(auto endpoint, io::parse_endpoint(options.listen, 10809));
     TRY_VOID(reactor->block_on(exporter.listen(endpoint)));
@@ -89,6 +90,8 @@ int main(int argc, char** argv) {
     app.add_option("--name", options.name, "Name of the export")->required();
     app.add_option("--tally", options.tally, "File for the numbers of struct Tally")->required();
     app.add_option("--trace", options.trace, "File for lines about connections");
+    app.add_option("--reservations", options.reservations,
+                   "Folder for reservations, which survive, too; none: they don't");
     app.add_option("--latency-us", options.latency_us, "Mean time that a request takes");
     app.add_option("--instance", options.instance,
                    "Lie: be the same instance after each power cut, so that nobody replays");

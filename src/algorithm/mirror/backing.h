@@ -21,6 +21,9 @@ class Backing {
     [[nodiscard]] virtual block::Device& device() const = 0;
     /// It answers, as far as is known.
     [[nodiscard]] virtual bool is_connected() const = 0;
+    /// Since when it has been asked and has answered nothing. Nothing: it answers, or there is no
+    /// link over which it could be asked.
+    [[nodiscard]] virtual std::optional<io::TimePoint> silent_since() const = 0;
     /// Why not, or that it does; for a person.
     [[nodiscard]] virtual std::string reason() const = 0;
     /// When the latest ping that was answered had been sent. Nothing: nobody else can have it.
@@ -29,6 +32,11 @@ class Backing {
     [[nodiscard]] virtual bool is_taken() const = 0;
     /// Drawn whenever the medium is opened; 0 where that can't be told.
     [[nodiscard]] virtual std::uint64_t instance() const = 0;
+    /// A flush failed there, so it may show older data than it had taken. (One of another machine
+    /// has taken again by itself what it lost.)
+    [[nodiscard]] virtual bool has_lost_changes() const { return false; }
+    /// Everybody who has to know of that does.
+    virtual void accept_losses() {}
     /// Makes sure that it is this head's alone, as far as it can be had without force; the text
     /// says who has it. Suspends.
     virtual async::Task<Outcome<>> claim() = 0;

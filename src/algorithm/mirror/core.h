@@ -42,6 +42,8 @@ class Owner {
   public:
     /// Who is attached, or what is stale, may have changed.
     virtual void mirror_changed() = 0;
+    /// What was acknowledged and not flushed may be lost: no copy is left that has kept it.
+    virtual void mirror_lost_changes() {}
 
   protected:
     ~Owner() = default;
@@ -88,6 +90,8 @@ struct Core {
     std::vector<std::unique_ptr<Node>> retired;
     std::unique_ptr<Regions> regions;
 
+    /// Nodes that come are taken in: the bits are loaded, and whom the first age names is settled.
+    bool takes_in = false;
     bool is_serving = false;
     bool is_stopping = false;
     /// Why no age can be formed any more; empty: it can.

@@ -41,6 +41,9 @@ async::Task<void> Deliveries::run(Delivery& delivery, std::size_t at) {
     // By its place: others may have been added since.
     Delivery::Part& part = delivery.parts[at];
     part.result = result;
+    // What it took before is not durable there, whatever the disk says now.
+    if (result && request.op == block::Op::flush && node.has_lost_changes())
+        part.result = fail(ErrorCode::io_error, "changes were lost before");
     part.is_done = true;
     --node.in_flight;
     --delivery.running;

@@ -19,7 +19,7 @@ async::Task<Result<>> Flushes::flush() {
 async::Task<Result<>> Flushes::flush_now() {
     if (core_.is_over()) co_return std::unexpected(core_.end_error());
     const std::uint64_t number = ++begun_;
-    const Regions::Flush flush = core_.regions->begin_flush();
+    Regions::Flush flush = core_.regions->begin_flush();
     Delivery& delivery = core_.deliveries.take({.op = block::Op::flush});
     sender_.send_to_all(delivery);
     Result<> done = co_await sender_.finish(delivery);

@@ -36,13 +36,14 @@ class Use {
 }  // namespace
 
 bool Joining::may_begin(const Node& node) const {
-    return node.state == NodeState::away && node.is_connected() && !node.is_taken() &&
-           node.is_quiet() && core_.record(node) != nullptr &&
-           core_.world.clock.now() >= node.try_again_at;
+    return core_.takes_in && node.state == NodeState::away && node.is_connected() &&
+           !node.silent_since && !node.is_taken() && node.is_quiet() &&
+           core_.record(node) != nullptr && core_.world.clock.now() >= node.try_again_at;
 }
 
 async::Task<void> Joining::take_in(Node& node) {
     core_.become(node, NodeEvent::found, "looking at its superblock");
+    node.backing->accept_losses();  // what it lacks is known
     const std::uint64_t membership = node.membership;
     const auto is_still_in = [&] { return node.membership == membership && !core_.is_over(); };
     const Use use(core_, node);
@@ -106,26 +107,24 @@ async::Task<Outcome<>> Joining::look_at(Node& node) {
         co_return refuse(reading.error().code, fmt::format("its superblock can't be read: {}",
                                                            to_string(reading.error().code)));
     if (!*reading && !is_new(node, reading->error()))
-        co_return refuse(fmt::format("it {}", metadata::to_string(reading->error())));
-    bool is_all_stale = !*reading;
+        co_return refuse(
+            fmt::format("it {}: restore the disk that was there, or let another one take its place "
+                        "(dst node replace)",
+                        metadata::to_string(reading->error())));
+    Bitmap own(core_.shape().regions(), true);  // of a new one nothing is right
     if (*reading) {
-        CO_TRY(is_all_stale, judge(node, **reading));
-        node.sequence = (**reading).sequence;
+        const metadata::Superblock& found = **reading;
+        CO_TRY(const bool is_all_stale, judge(node, found));
+        node.sequence = found.sequence;
+        if (!node.is_witness) {
+            CO_TRY(own, co_await own_doubts(node, found, is_all_stale));
+        }
     }
     if (!node.is_witness) {
-        Bitmap own(core_.shape().regions(), true);
-        if (!is_all_stale && (**reading).form.shape == core_.shape()) {
-            Bitmap damaged(core_.shape().regions());
-            auto intent = co_await load_bitmap(node, Bits::kIntent, damaged);
-            if (!intent)
-                co_return refuse(intent.error().code, fmt::format("its bitmaps can't be read: {}",
-                                                                  to_string(intent.error().code)));
-            own = *std::move(intent);
-        }
         if (core_.is_over()) co_return refuse("the mirror is stopping");
-        // What was being changed there when it left may be anything.
         core_.bits().use_slot(node.slot);
         core_.bits().set_all_of(Bits::stale_of(node.slot), own);
+        node.is_known = true;
         node.begin_copying(core_.shape().regions());
     }
     begin_superblocks(node);
@@ -134,6 +133,20 @@ async::Task<Outcome<>> Joining::look_at(Node& node) {
         form != nullptr && form->find(node.cookie) != nullptr)
         node.superblock->send(form);
     co_return Outcome<>{};
+}
+
+/// What may be anything there, by what the node itself says: what was being changed when it left.
+async::Task<Outcome<Bitmap>> Joining::own_doubts(Node& node, const metadata::Superblock& found,
+                                                 bool is_all_stale) {
+    const RegionCount regions = core_.shape().regions();
+    if (is_all_stale || found.form.shape != core_.shape()) co_return Bitmap(regions, true);
+    if (node.is_known) co_return Bitmap(regions);
+    Bitmap damaged(regions);
+    auto intent = co_await load_bitmap(node, Bits::kIntent, damaged);
+    if (!intent)
+        co_return refuse(intent.error().code, fmt::format("its bitmaps can't be read: {}",
+                                                          to_string(intent.error().code)));
+    co_return *std::move(intent);
 }
 
 /// It was added, and has not got its first superblock yet. Where it had one and has lost it the

@@ -41,6 +41,8 @@ class Joining {
 
   private:
     async::Task<Outcome<>> look_at(Node& node);
+    async::Task<Outcome<Bitmap>> own_doubts(Node& node, const metadata::Superblock& found,
+                                            bool is_all_stale);
     [[nodiscard]] bool is_new(const Node& node, const metadata::Unreadable& found) const;
     [[nodiscard]] Outcome<bool> judge(const Node& node, const metadata::Superblock& found) const;
     async::Task<void> run_superblocks(Node& node);

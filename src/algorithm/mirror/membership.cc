@@ -75,7 +75,7 @@ async::Task<Outcome<>> Membership::change(Edit edit, io::TimePoint deadline) {
     if (core_.is_over()) co_return refuse(ErrorCode::cancelled, "the storage is being stopped");
     const std::string waits = obstacle();
     co_return refuse(ErrorCode::timed_out,
-                     fmt::format("it {}{}", waits.empty() ? "takes too long" : waits,
+                     fmt::format("it {}{}", waits.empty() ? "takes too long" : "waits for " + waits,
                                  wish->is_sent ? "; it may be done later: see 'dst status'" : ""));
 }
 
@@ -91,16 +91,39 @@ metadata::History Membership::forgetful(metadata::History history) const {
     return metadata::forget_before(std::move(history), held);
 }
 
+/// Named by an age that was sent and given up, too: it has taken everything since.
+bool Membership::stays_attached(const NodeRecord& record) const {
+    const Node* const node = core_.find(record.cookie);
+    return node != nullptr && node->is_attached() && !is_to_leave(*node);
+}
+
+/// It lacks nothing any more, and has the bitmaps: an age may name it.
+bool Membership::may_be_named(const NodeRecord& record) const {
+    const Node* const node = core_.find(record.cookie);
+    return node != nullptr && node->state == NodeState::completing && !node->is_leaving &&
+           !is_to_leave(*node) && node->holds_bits && node->pages->is_in_step() &&
+           !core_.bits().stale(node->slot).any() &&
+           // Without an age of its own nobody could start from it, though one names it.
+           node->superblock->durable();
+}
+
+/// Whether it is worth while to make a plan. Asked whenever anything has changed.
+bool Membership::is_anything_due() const {
+    if (!sent_.empty() || !wishes_.empty()) return true;
+    return std::ranges::any_of(core_.form->nodes, [this](const NodeRecord& record) {
+        return stays_attached(record) != record.attached || may_be_named(record);
+    });
+}
+
 /// What has to change, as things stand; nothing if nothing has to, or nothing can.
 std::optional<Membership::Plan> Membership::plan() {
+    if (!is_anything_due()) return std::nullopt;
     Plan plan{.form = successor()};
     Form& next = plan.form;
     bool changes = !sent_.empty();  // what was sent and given up has to be followed by something
     for (NodeRecord& record : next.nodes) {
-        if (!record.attached) continue;
-        const Node* const node = core_.find(record.cookie);
-        record.attached = node != nullptr && node->is_attached() && !is_to_leave(*node);
-        changes |= !record.attached;
+        const bool was_attached = std::exchange(record.attached, stays_attached(record));
+        changes |= was_attached != record.attached;
     }
     if (!changes) {
         for (const auto& wish : wishes_) {
@@ -110,16 +133,8 @@ std::optional<Membership::Plan> Membership::plan() {
         }
     }
     if (!changes) {
-        for (NodeRecord& record : next.nodes) {
-            const Node* const node = core_.find(record.cookie);
-            if (record.attached || node == nullptr || node->state != NodeState::completing ||
-                node->is_leaving || is_to_leave(*node) || !node->holds_bits ||
-                !node->pages->is_in_step() || core_.bits().stale(node->slot).any() ||
-                // Without an age of its own nobody could start from it, though one names it.
-                !node->superblock->durable())
-                continue;
-            record.attached = changes = true;
-        }
+        for (NodeRecord& record : next.nodes)
+            if (may_be_named(record)) record.attached = changes = true;
     }
     // The last attached node is never detached, and what was sent binds: else it holds.
     const bool has_any = std::ranges::any_of(next.nodes, &NodeRecord::attached);
@@ -156,12 +171,14 @@ bool Membership::is_bound(const Form& next) const {
                                [&](const FormHandle& sent) { return names_one_of(next, *sent); });
 }
 
-/// It names somebody who can't be had any more, or the mirror is over.
+/// It names somebody who can't be had any more, or leaves out somebody who can be had again, or the
+/// mirror is over. (Who is left out gets no ages, so it may be waited for in vain: for its vote.)
 bool Membership::is_void(const Form& next) const {
     if (core_.is_over()) return true;
     return std::ranges::any_of(next.nodes, [&](const NodeRecord& record) {
-        if (!record.attached) return false;
         const Node* const node = core_.find(record.cookie);
+        const bool may_stay = node != nullptr && node->is_attached() && !is_to_leave(*node);
+        if (!record.attached) return may_stay;
         return node == nullptr || is_to_leave(*node) || node->is_leaving ||
                (!node->is_attached() && node->state != NodeState::completing);
     });
@@ -194,8 +211,9 @@ async::Task<bool> Membership::carry_out(Form next) {
     if (!co_await until(*form, [&] { return is_held(*form, false); })) co_return false;
     send_to_others(form);
     // Where the votes change it takes a majority of those before, too: else those might go on
-    // without it.
-    const FormHandle before = core_.form;
+    // without it. (Whoever assembles has counted those, or a person has said that they don't
+    // count.)
+    const FormHandle before = core_.is_serving ? core_.form : form;
     if (!co_await until(*form, [&] {
             return has_votes(*before, form->history.age) && has_votes(*form, form->history.age);
         }))
@@ -295,10 +313,11 @@ void Membership::send(const FormHandle& form, bool to_old_ones) {
             node->superblock->send(form);
 }
 
+/// Those that it leaves out, too: their votes count, and they may be well again.
 void Membership::send_to_others(const FormHandle& form) {
     for_others_ = form;
     for (const auto& node : core_.nodes)
-        if (!node->is_attached() && node->superblock != nullptr &&
+        if (!is_attached_in(*form, *node) && node->superblock != nullptr &&
             form->find(node->cookie) != nullptr)
             node->superblock->send(form);
 }
@@ -314,7 +333,10 @@ void Membership::conclude(const FormHandle& form) {
     for (Node* const node : core_.snapshot()) {
         const bool is_removed =
             before->find(node->cookie) != nullptr && form->find(node->cookie) == nullptr;
-        if (is_removed) node->reason = "removed";
+        if (is_removed)
+            node->reason = "removed";
+        else if (node->is_attached() && !is_attached_in(*form, *node) && !node->has_failed)
+            node->reason = "it is silent";
         if (node->is_attached() ? !is_attached_in(*form, *node)
                                 : is_removed && node->state != NodeState::away)
             left(*node);
@@ -337,7 +359,10 @@ bool Membership::may_expel(const Node& node) const {
 
 bool Membership::expel(Node& node, std::string reason) {
     if (node.has_failed || node.is_leaving || core_.is_over()) return true;
-    if (!may_expel(node)) return false;
+    if (!may_expel(node)) {
+        note_losses(node);
+        return false;
+    }
     log::warning("storage {}: {} has to leave: {}", core_.settings.name, node.type, reason);
     node.reason = std::move(reason);
     if (node.is_attached()) {
@@ -348,6 +373,15 @@ bool Membership::expel(Node& node, std::string reason) {
         core_.scope.spawn(leave(node));
     }
     return true;
+}
+
+void Membership::note_losses(Node& node) {
+    if (!node.has_lost_changes()) return;
+    log::error("storage {}: {} has lost changes, and nobody else has them", core_.settings.name,
+               node.type);
+    node.backing->accept_losses();
+    core_.owner.mirror_lost_changes();
+    core_.changed();
 }
 
 /// Rule 2: a joining node that goes is first stale in all that it took and did not flush.
@@ -376,6 +410,7 @@ void Membership::left(Node& node) {
     node.has_failed = node.is_leaving = node.holds_bits = node.is_distrusted = false;
     node.copied.reset();
     node.being_flushed.reset();
+    if (node.backing != nullptr) node.backing->accept_losses();  // it is copied to
     // What it is given no more, and has perhaps not got: intents say so on the nodes, till then.
     if (core_.bits().uses_slot(node.slot))
         core_.bits().set_all_of(Bits::stale_of(node.slot), core_.regions->unsettled());
@@ -403,19 +438,6 @@ std::string Membership::fence() const {
     if (has_votes && std::ranges::any_of(rest.nodes, &NodeRecord::attached) && is_bound(rest))
         return {};
     return fmt::format("another head has {}", fmt::join(taken, ", "));
-}
-
-std::string Membership::obstacle() const {
-    std::vector<std::string> missing;
-    for (const NodeRecord& record : core_.form->nodes) {
-        const Node* const node = core_.find(record.cookie);
-        if (!record.attached || (node != nullptr && node->is_connected())) continue;
-        missing.push_back(fmt::format(
-            "{} ({})", record.type,
-            node == nullptr || node->backing == nullptr ? "not found" : node->backing->reason()));
-    }
-    if (missing.empty()) return {};
-    return fmt::format("waits for {}", fmt::join(missing, " and "));
 }
 
 }  // namespace dst::mirror

@@ -29,6 +29,8 @@ class Membership {
     /// `node` failed what others did, or can't be waited for: it leaves, as soon as it may. False
     /// if nobody would be left who could go on: then it stays, and its errors are the user's.
     bool expel(Node& node, std::string reason);
+    /// `node` stays although it failed: if it has lost changes, who uses the mirror has to know.
+    void note_losses(Node& node);
     /// A later age without it is being made, or will be when that can be.
     [[nodiscard]] bool is_to_leave(const Node& node) const {
         return node.has_failed || node.is_taken() ||
@@ -62,7 +64,8 @@ class Membership {
     [[nodiscard]] bool is_changing() const { return !sent_.empty(); }
     /// Another head has so many nodes that no age can be formed any more. Says who.
     [[nodiscard]] std::string fence() const;
-    /// Nobody can be asked without these: why requests wait, for a person; empty: they don't.
+    /// Nobody can be asked without these: whom requests wait for, why, and until when, for a
+    /// person; empty: for nobody.
     [[nodiscard]] std::string obstacle() const;
 
   private:
@@ -78,6 +81,9 @@ class Membership {
         std::shared_ptr<Wish> wish{};
     };
     [[nodiscard]] metadata::History forgetful(metadata::History history) const;
+    [[nodiscard]] bool stays_attached(const metadata::NodeRecord& record) const;
+    [[nodiscard]] bool may_be_named(const metadata::NodeRecord& record) const;
+    [[nodiscard]] bool is_anything_due() const;
     [[nodiscard]] std::optional<Plan> plan();
     [[nodiscard]] bool fulfil(Wish& wish, metadata::Form& next) const;
     [[nodiscard]] bool is_bound(const metadata::Form& next) const;

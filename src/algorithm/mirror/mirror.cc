@@ -45,6 +45,7 @@ void Mirror::found(metadata::Cookie cookie, Backing& backing, bool is_local) {
     CHECK(node != nullptr);
     node->backing = &backing;
     node->is_local = is_local;
+    backing.accept_losses();
     if (core_.is_serving || membership_.for_others() != nullptr) backing_changed(cookie);
 }
 
@@ -103,6 +104,7 @@ async::Task<Outcome<>> Mirror::prepare(Init init) {
         CHECK(node->backing != nullptr);
         CO_TRY_VOID(co_await node->backing->claim());
         core_.become(*node, NodeEvent::found, "is being prepared");
+        node->is_known = true;
         joining_.begin_superblocks(*node);
         node->superblock->send(core_.form);
         if (node->is_witness) continue;
@@ -133,6 +135,7 @@ async::Task<Outcome<>> Mirror::assemble(Takeover takeover) {
         if (record.attached) CO_TRY_VOID(co_await take_as_attached(*core_.find(record.cookie)));
     core_.regions->assume_settled(core_.world.clock.now());
     // The others have votes meanwhile.
+    core_.takes_in = true;
     scope_.spawn(watch_.run());
     is_watching_ = true;
     if (!co_await membership_.impose(std::move(takeover.first)))
@@ -162,6 +165,7 @@ async::Task<Outcome<>> Mirror::take_as_attached(Node& node) {
                                                            to_string(flushed.error().code)));
     core_.become(node, NodeEvent::found, "attached");
     core_.become(node, NodeEvent::named, "attached");
+    node.is_known = true;
     joining_.begin_superblocks(node);
     joining_.begin_pages(node, true);
     co_return Outcome<>{};
@@ -198,9 +202,7 @@ async::Task<Outcome<>> Mirror::load_one(Node& source, BitmapName name,
                          fmt::format("reading the bitmaps of {} failed: {}", source.type,
                                      to_string(loaded.error().code)));
     Bitmap bitmap = *std::move(loaded);
-    if (damaged.any())
-        log::warning("storage {}: bitmaps of {} are damaged for {} regions", core_.settings.name,
-                     source.type, damaged.count().value());
+    const std::uint64_t damaged_here = damaged.count().value();
     for (auto other = others.begin(); damaged.any() && other != others.end(); ++other) {
         Node* const node = core_.find(*other);
         if (node == nullptr || node == &source || !node->is_connected()) continue;
@@ -217,12 +219,17 @@ async::Task<Outcome<>> Mirror::load_one(Node& source, BitmapName name,
             damaged.clear(*at);
         }
     }
+    if (damaged_here > 0)
+        log::warning(
+            "storage {}: a bitmap of {} is damaged for {} regions; no other node can tell "
+            "of {} of them, which count as changed",
+            core_.settings.name, source.type, damaged_here, damaged.count().value());
     core_.bits().load(name, std::move(bitmap));
     co_return Outcome<>{};
 }
 
 void Mirror::begin_serving() {
-    core_.is_serving = true;
+    core_.is_serving = core_.takes_in = true;
     if (!is_watching_) scope_.spawn(watch_.run());
     is_watching_ = true;
     scope_.spawn(membership_.run());

@@ -119,10 +119,10 @@ class Mirror {
     };
     /// In the order of the table.
     [[nodiscard]] std::vector<NodeView> nodes() const;
-    [[nodiscard]] std::optional<Resync::View> resync() const { return resync_.view(); }
+    [[nodiscard]] Resync::View resync() const { return resync_.view(); }
     /// Requests that nobody can answer at the moment.
     [[nodiscard]] std::size_t waiting() const { return reads_.waiting() + changes_.waiting(); }
-    /// Whom they wait for, for a person; empty: for nobody.
+    /// Whom they wait for, why, and until when, for a person; empty: for nobody.
     [[nodiscard]] std::string obstacle() const { return membership_.obstacle(); }
 
   private:

@@ -8,6 +8,7 @@
 #include <cstring>
 #include <memory>
 #include <random>
+#include <utility>
 
 #include "io/uring/test_reactor.h"
 #include "node/local.h"
@@ -28,9 +29,12 @@ class FakeNode final : public Backing, public block::Device {
 
     [[nodiscard]] block::Device& device() const override { return const_cast<FakeNode&>(*this); }
     [[nodiscard]] bool is_connected() const override { return connected; }
+    [[nodiscard]] std::optional<io::TimePoint> silent_since() const override { return silent; }
     [[nodiscard]] std::string reason() const override { return connected ? "connected" : "cut"; }
     [[nodiscard]] std::optional<io::TimePoint> vouched_at() const override { return std::nullopt; }
     [[nodiscard]] bool is_taken() const override { return false; }
+    [[nodiscard]] bool has_lost_changes() const override { return has_lost; }
+    void accept_losses() override { has_lost = false; }
     Task<Outcome<>> claim() override { co_return Outcome<>{}; }
     void drop() override {
         ++drops;
@@ -54,6 +58,10 @@ class FakeNode final : public Backing, public block::Device {
             --held_back;
             if (dropped != drops) co_return fail(ErrorCode::node_lost, "dropped");
         }
+        if (request.op == Op::flush && std::exchange(loses_at_flush, false)) {
+            co_await forget();
+            co_return fail(ErrorCode::io_error, "broken");
+        }
         if (fail_changes && block::is_change(request.op) &&
             request.range.end() <= SectorIndex(kDataSectors))
             co_return fail(ErrorCode::io_error, "broken");
@@ -70,17 +78,26 @@ class FakeNode final : public Backing, public block::Device {
             return false;
         return request.range.first < end ? holds_bits_back : holds_superblocks_back;
     }
+    /// As a kernel does that could not write its cache: old data is back.
+    Task<void> forget() {
+        has_lost = true;
+        Request zeroes{.op = Op::write_zeroes, .range = {SectorIndex(0), SectorCount(64)}};
+        EXPECT_TRUE(co_await disk.execute(zeroes));
+    }
 
     static constexpr std::uint64_t kDataSectors = 8192;
     const Cookie id;
     node::MemoryDevice disk;
     bool connected = true;
+    std::optional<io::TimePoint> silent;  // although connected
     bool fail_changes = false;
     bool fail_reads = false;
     // Writes there are not answered.
     bool holds_bits_back = false;
     bool holds_superblocks_back = false;
     std::size_t held_back = 0;
+    bool loses_at_flush = false;
+    bool has_lost = false;
     std::uint64_t drops = 0;
     std::uint64_t requests = 0;
     async::WaitQueue link;
@@ -91,6 +108,7 @@ class MirrorTest : public testing::Test, public Owner {
     static constexpr SectorCount kNodeSize{16384};  // 8 MiB
 
     void mirror_changed() override { changes.wake_all(); }
+    void mirror_lost_changes() override { ++losses; }
 
     void run(Task<void> (*body)(MirrorTest&)) {
         reactor->block_on([](MirrorTest& t, Task<void> (*test)(MirrorTest&)) -> Task<void> {
@@ -199,6 +217,16 @@ class MirrorTest : public testing::Test, public Owner {
             co_await io::wait_until(world.clock, changes, deadline);
         EXPECT_EQ(to_string(state_of(at)), to_string(state)) << mirror->nodes()[at].reason;
     }
+    /// Until the latest age that was sent is in force, or until one is not.
+    Task<void> until_settled(bool settled) {
+        const auto is_settled = [&] {
+            return mirror->newest_form().history == mirror->form().history;
+        };
+        const auto deadline = soon();
+        while (is_settled() != settled && world.clock.now() < deadline)
+            co_await io::wait_until(world.clock, changes, world.clock.now() + 20ms);
+        EXPECT_EQ(is_settled(), settled);
+    }
     void connect(std::size_t at, bool connected) {
         nodes[at]->connected = connected;
         nodes[at]->link.wake_all();
@@ -248,6 +276,7 @@ class MirrorTest : public testing::Test, public Owner {
     std::vector<std::unique_ptr<FakeNode>> nodes;
     std::unique_ptr<Mirror> mirror;
     async::WaitQueue changes;
+    int losses = 0;  // that the mirror told of
 };
 
 TEST_F(MirrorTest, what_is_written_is_read_and_on_all_nodes) {
@@ -289,6 +318,81 @@ TEST_F(MirrorTest, a_silent_node_is_left_out_and_gets_what_it_lacks_when_it_is_b
         EXPECT_EQ(co_await t.read(4096), 3);
         EXPECT_TRUE((co_await t.write(4096, 8, 4)).has_value());
         EXPECT_EQ(co_await t.read(4096), 4);
+    });
+}
+
+TEST_F(MirrorTest, grace_counts_from_when_a_silent_node_was_asked) {
+    run([](MirrorTest& t) -> Task<void> {
+        co_await t.create(2);
+        // The link is there, and nothing comes: noticed only now.
+        const io::TimePoint noticed = t.world.clock.now();
+        t.nodes[1]->silent = noticed - 300ms;  // grace is 200
+        t.mirror->backing_changed(t.nodes[1]->id);
+        co_await t.until_state(1, NodeState::away);
+        EXPECT_LT(t.world.clock.now() - noticed, 150ms);
+        t.nodes[1]->silent.reset();
+        t.mirror->backing_changed(t.nodes[1]->id);
+        co_await t.until_state(1, NodeState::attached);
+    });
+}
+
+TEST_F(MirrorTest, an_age_that_waits_for_the_vote_of_whom_it_leaves_out_is_given_up) {
+    run([](MirrorTest& t) -> Task<void> {
+        metadata::Form form = t.first_form(3);
+        form.quorum = metadata::Quorum::majority;
+        t.make(std::move(form));
+        EXPECT_TRUE((co_await t.mirror->create(Init::zero)).has_value());
+        EXPECT_TRUE((co_await t.write(0, 8, 1)).has_value());
+        t.connect(1, false);
+        t.connect(2, false);
+        // An age with one node alone is sent to it, and one vote is no majority.
+        async::Scope scope;
+        bool done = false;
+        scope.spawn([](MirrorTest& test, bool& written) -> Task<void> {
+            EXPECT_TRUE((co_await test.write(0, 8, 2)).has_value());
+            written = true;
+        }(t, done));
+        co_await io::sleep_for(t.world.clock, 600ms);
+        EXPECT_FALSE(done);
+        t.connect(1, true);
+        co_await scope.join();
+        co_await t.until_state(2, NodeState::away);
+        co_await t.until_state(1, NodeState::attached);
+        t.connect(2, true);
+        co_await t.until_state(2, NodeState::attached);
+        const auto deadline = t.world.clock.now() + 5s;
+        const auto all_is_well = [&t] {
+            return std::ranges::all_of(t.mirror->nodes(), [](const Mirror::NodeView& node) {
+                return node.state == NodeState::attached && node.stale == SectorCount(0);
+            });
+        };
+        while (!all_is_well() && t.world.clock.now() < deadline)
+            co_await io::wait_until(t.world.clock, t.changes, deadline);
+        EXPECT_TRUE(all_is_well());
+        EXPECT_EQ(t.content(*t.nodes[0]), t.content(*t.nodes[1]));
+        EXPECT_EQ(t.content(*t.nodes[0]), t.content(*t.nodes[2]));
+    });
+}
+
+TEST_F(MirrorTest, a_node_that_was_named_stays_when_another_is_lost_meanwhile) {
+    run([](MirrorTest& t) -> Task<void> {
+        metadata::Form form = t.first_form(3);
+        form.quorum = metadata::Quorum::majority;
+        t.make(std::move(form));
+        EXPECT_TRUE((co_await t.mirror->create(Init::zero)).has_value());
+        t.connect(2, false);
+        EXPECT_TRUE((co_await t.write(0, 8, 1)).has_value());
+        co_await t.until_state(2, NodeState::away);
+        // The age that attaches the third one again can't get to the second one any more.
+        t.connect(1, false);
+        t.connect(2, true);
+        EXPECT_TRUE((co_await t.write(0, 8, 2)).has_value());
+        co_await t.until_state(1, NodeState::away);
+        co_await t.until_state(2, NodeState::attached);
+        t.connect(1, true);
+        co_await t.until_state(1, NodeState::attached);
+        EXPECT_EQ(t.content(*t.nodes[0]), t.content(*t.nodes[1]));
+        EXPECT_EQ(t.content(*t.nodes[0]), t.content(*t.nodes[2]));
     });
 }
 
@@ -689,6 +793,63 @@ TEST_F(MirrorTest, a_copy_is_declared_to_be_right) {
         co_await t.until_state(0, NodeState::attached);
         EXPECT_EQ(t.content(*t.nodes[0]), t.content(*t.nodes[1]));
         EXPECT_EQ(co_await t.read(0), 1);
+    });
+}
+
+TEST_F(MirrorTest, who_has_lost_changes_is_not_read_and_gets_them_back) {
+    run([](MirrorTest& t) -> Task<void> {
+        co_await t.create(2);
+        EXPECT_TRUE(co_await t.write(0, 8, 1));
+        // Nobody has been told yet, and still nobody sees it.
+        co_await t.nodes[0]->forget();
+        for (int round = 0; round < 4; ++round) EXPECT_EQ(co_await t.read(0), 1);
+        // It did not make durable what it had: so it leaves, and the other one has it.
+        EXPECT_TRUE(co_await t.flush());
+        EXPECT_EQ(co_await t.read(0), 1);
+        co_await t.until_state(0, NodeState::attached);
+        EXPECT_EQ(t.content(*t.nodes[0]), t.content(*t.nodes[1]));
+
+        EXPECT_TRUE(co_await t.write(0, 8, 2));
+        t.nodes[1]->loses_at_flush = true;
+        EXPECT_TRUE(co_await t.flush());
+        for (int round = 0; round < 4; ++round) EXPECT_EQ(co_await t.read(0), 2);
+        co_await t.until_state(1, NodeState::attached);
+        EXPECT_EQ(t.content(*t.nodes[0]), t.content(*t.nodes[1]));
+        EXPECT_EQ(t.losses, 0);
+    });
+}
+
+TEST_F(MirrorTest, what_the_last_copy_has_lost_is_told) {
+    run([](MirrorTest& t) -> Task<void> {
+        co_await t.create(1);
+        EXPECT_TRUE(co_await t.write(0, 8, 1));
+        t.nodes[0]->loses_at_flush = true;
+        EXPECT_FALSE(co_await t.flush());
+        EXPECT_EQ(t.losses, 1);
+        EXPECT_EQ(co_await t.read(0), 0);
+        EXPECT_TRUE(co_await t.write(0, 8, 2));
+        EXPECT_TRUE(co_await t.flush());
+        EXPECT_EQ(t.losses, 1);
+    });
+}
+
+TEST_F(MirrorTest, an_age_gets_the_votes_of_those_that_it_leaves_out) {
+    run([](MirrorTest& t) -> Task<void> {
+        metadata::Form form = t.first_form(3);
+        form.quorum = metadata::Quorum::majority;
+        t.make(std::move(form));
+        const auto created = co_await t.mirror->create(Init::zero);
+        EXPECT_TRUE(created.has_value()) << created.error().text;
+        // One alone has no majority for its age: it waits for the others, who come back in time.
+        t.connect(1, false);
+        t.connect(2, false);
+        co_await t.until_settled(false);
+        t.connect(1, true);
+        t.connect(2, true);
+        co_await t.until_settled(true);
+        co_await t.until_state(1, NodeState::attached);
+        co_await t.until_state(2, NodeState::attached);
+        EXPECT_TRUE(co_await t.write(0, 8, 1));
     });
 }
 

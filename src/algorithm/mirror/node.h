@@ -53,6 +53,9 @@ struct Node {
     io::TimePoint try_again_at;
     io::Duration backoff{};
 
+    /// This mirror has had it before, so its stale bits say what it lacks: what it took and did not
+    /// settle is among them since it left. Its own intents are for a mirror that comes after.
+    bool is_known = false;
     /// Requests under way, and tasks that write to it.
     std::size_t in_flight = 0;
     std::size_t writers = 0;
@@ -100,6 +103,10 @@ struct Node {
     }
     [[nodiscard]] bool is_connected() const {
         return backing != nullptr && backing->is_connected();
+    }
+    /// It may lack what it had taken, and acknowledged.
+    [[nodiscard]] bool has_lost_changes() const {
+        return backing != nullptr && backing->has_lost_changes();
     }
     [[nodiscard]] bool is_taken() const { return backing != nullptr && backing->is_taken(); }
     /// Silent for as long as `grace` and more.

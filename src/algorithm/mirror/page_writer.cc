@@ -1,6 +1,7 @@
 #include "algorithm/mirror/page_writer.h"
 
 #include <algorithm>
+#include <array>
 
 #include "base/check.h"
 
@@ -73,8 +74,8 @@ async::Task<void> PageWriter::run() {
 
 async::Task<void> PageWriter::write_batch() {
     const std::size_t count = std::min(dirty_.size(), kBatchMax);
-    std::vector<PageNumber> batch(dirty_.begin(),
-                                  dirty_.begin() + static_cast<std::ptrdiff_t>(count));
+    std::vector<PageNumber>& batch = batch_;
+    batch.assign(dirty_.begin(), dirty_.begin() + static_cast<std::ptrdiff_t>(count));
     dirty_.erase(dirty_.begin(), dirty_.begin() + static_cast<std::ptrdiff_t>(count));
     for (const PageNumber page : batch) is_dirty_[page] = false;
     // The bitmap of a slot that was freed is of no interest to anybody.
@@ -110,7 +111,7 @@ async::Task<void> PageWriter::write_run(PageNumber first, std::uint32_t count,
         for (std::uint32_t at = 0; at < count; ++at) page_changed(first + at);
         co_return;
     }
-    std::vector<Version> versions(count);
+    std::array<Version, kRunMax> versions{};
     for (std::uint32_t at = 0; at < count; ++at) {
         if (!bits_.has(first + at)) continue;  // freed while this waited for the buffer
         versions[at] = bits_.version(first + at);

@@ -65,6 +65,7 @@ class PageWriter final : private Bits::Watcher {
     std::vector<Version> durable_;  // by page; 0: unknown
     std::vector<bool> is_dirty_;    // stands in `dirty_`
     std::vector<PageNumber> dirty_;
+    std::vector<PageNumber> batch_;  // being written
     std::size_t writing_ = 0;
     std::optional<Error> failure_;
     std::optional<io::TimePoint> busy_since_;

@@ -2,8 +2,6 @@
 
 #include <tuple>
 
-#include "base/check.h"
-
 namespace dst::mirror {
 
 std::string_view to_string(ReadPolicy policy) {
@@ -25,9 +23,8 @@ std::optional<ReadPolicy> parse_read_policy(std::string_view text) {
     return std::nullopt;
 }
 
-std::size_t choose_source(ReadPolicy policy, SectorIndex start,
-                          std::span<const ReadCandidate> candidates) {
-    CHECK(!candidates.empty());
+bool is_better(ReadPolicy policy, SectorIndex start, const ReadCandidate& one,
+               const ReadCandidate& other) {
     const auto rank = [&](const ReadCandidate& candidate) {
         const SectorCount distance =
             candidate.position < start ? start - candidate.position : candidate.position - start;
@@ -35,10 +32,7 @@ std::size_t choose_source(ReadPolicy policy, SectorIndex start,
         const bool is_second = policy == ReadPolicy::local_first && !candidate.is_local;
         return std::tuple(is_second, far, candidate.in_flight);
     };
-    std::size_t best = 0;
-    for (std::size_t at = 1; at < candidates.size(); ++at)
-        if (rank(candidates[at]) < rank(candidates[best])) best = at;
-    return best;
+    return rank(one) < rank(other);
 }
 
 }  // namespace dst::mirror

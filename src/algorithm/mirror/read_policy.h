@@ -4,7 +4,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <optional>
-#include <span>
 #include <string_view>
 
 #include "base/units.h"
@@ -25,9 +24,9 @@ struct ReadCandidate {
     bool is_local = false;
 };
 
-/// Index of the candidate to read from; `candidates` is not empty. Of equal ones the least busy,
-/// then the first.
-[[nodiscard]] std::size_t choose_source(ReadPolicy policy, SectorIndex start,
-                                        std::span<const ReadCandidate> candidates);
+/// `one` is to be read from rather than `other`, for what starts at `start`. Of equal ones the less
+/// busy; false if they are equal in that, too.
+[[nodiscard]] bool is_better(ReadPolicy policy, SectorIndex start, const ReadCandidate& one,
+                             const ReadCandidate& other);
 
 }  // namespace dst::mirror

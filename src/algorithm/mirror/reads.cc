@@ -13,6 +13,7 @@ namespace dst::mirror {
 using block::Request;
 
 bool Reads::can_read(const Node& node, RegionRange regions) const {
+    if (node.has_lost_changes()) return false;
     if (node.is_attached()) return true;
     return node.takes_part() && !core_.bits().stale(node.slot).any(regions);
 }
@@ -21,18 +22,20 @@ Node* Reads::choose(SectorRange range, const std::vector<Node*>& but) const {
     const RegionRange regions = core_.shape().regions_of(range);
     // What is not equal yet is read from one place, whichever is asked for it.
     const bool is_uneven = core_.regions->uneven().any(regions);
-    std::vector<ReadCandidate> candidates;
-    std::vector<Node*> nodes;
+    Node* best = nullptr;
+    ReadCandidate best_one{};
     for (const auto& node : core_.nodes) {
         if (!node->is_connected() || node->is_taken() || !can_read(*node, regions) ||
             std::ranges::find(but, node.get()) != but.end())
             continue;
         if (is_uneven && node->is_attached()) return node.get();
-        candidates.push_back({node->position, node->in_flight, node->is_local});
-        nodes.push_back(node.get());
+        const ReadCandidate one{node->position, node->in_flight, node->is_local};
+        if (best != nullptr && !is_better(core_.settings.read_policy, range.first, one, best_one))
+            continue;
+        best = node.get();
+        best_one = one;
     }
-    if (nodes.empty() || is_uneven) return nullptr;
-    return nodes[choose_source(core_.settings.read_policy, range.first, candidates)];
+    return is_uneven ? nullptr : best;
 }
 
 /// All of them can be read in one go, wherever that is: none unwritten, or all of them.
@@ -111,7 +114,7 @@ async::Task<Result<>> Reads::ask(Request& request, std::vector<Node*>& failed) {
         const Result<> done = co_await node->backing->device().execute(request);
         --node->in_flight;
         // What it had to say when it was still one of us.
-        if (done && (node->membership == membership)) co_return done;
+        if (done && node->membership == membership && !node->has_lost_changes()) co_return done;
         if (done || done.error().code == ErrorCode::node_lost) continue;
         error = done.error();
         ++node->read_errors;

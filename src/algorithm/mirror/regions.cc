@@ -79,14 +79,21 @@ bool Regions::has_unwritten(RegionRange regions) const {
 
 Regions::Flush Regions::begin_flush() {
     for (const RegionIndex region : changed_list_) changed_.clear(region);
-    return {.changed = std::exchange(changed_list_, {}), .fresh = fresh_list_};
+    return {.changed = std::exchange(changed_list_, std::exchange(spare_list_, {})),
+            .fresh = fresh_list_};
 }
 
-void Regions::flush_failed(const Flush& flush) {
+void Regions::flush_failed(Flush& flush) {
     for (const RegionIndex region : flush.changed) note_changed(region);
+    keep(std::move(flush.changed));
 }
 
-void Regions::flush_succeeded(const Flush& flush, io::TimePoint now) {
+void Regions::keep(std::vector<RegionIndex> list) {
+    list.clear();
+    spare_list_ = std::move(list);
+}
+
+void Regions::flush_succeeded(Flush& flush, io::TimePoint now) {
     for (const RegionIndex region : flush.fresh) {
         if (!fresh_.test(region)) continue;
         fresh_.clear(region);
@@ -100,6 +107,7 @@ void Regions::flush_succeeded(const Flush& flush, io::TimePoint now) {
         unsettled_.clear(region);
         list_settled(region, now);
     }
+    keep(std::move(flush.changed));
 }
 
 void Regions::list_settled(RegionIndex region, io::TimePoint now) {

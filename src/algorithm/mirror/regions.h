@@ -58,15 +58,16 @@ class Regions {
     void make_even(RegionRange regions);
 
     /// What a flush covers that begins now.
+    /// Given back when it is over, for its memory.
     struct Flush {
         std::vector<RegionIndex> changed;
         std::vector<RegionIndex> fresh;
     };
     [[nodiscard]] Flush begin_flush();
-    void flush_failed(const Flush& flush);
+    void flush_failed(Flush& flush);
     /// The data is durable wherever it was taken: fresh regions may be cleared in the bits, and
     /// what is not being changed any more is settled.
-    void flush_succeeded(const Flush& flush, io::TimePoint now);
+    void flush_succeeded(Flush& flush, io::TimePoint now);
 
     /// Closes and clears the intent of regions that have been settled since before `until` and for
     /// which `may_clear(region)`; others wait on. At most `most` at a time. How many were cleared.
@@ -78,6 +79,7 @@ class Regions {
 
   private:
     void note_changed(RegionIndex region);
+    void keep(std::vector<RegionIndex> list);
     void list_settled(RegionIndex region, io::TimePoint now);
     [[nodiscard]] bool is_settled(RegionIndex region) const {
         return in_flight_[region.value()] == 0 && !unsettled_.test(region);
@@ -92,6 +94,7 @@ class Regions {
     Bitmap changed_;  // since the last flush began
     std::vector<RegionIndex> changed_list_;
     std::vector<RegionIndex> fresh_list_;
+    std::vector<RegionIndex> spare_list_;  // empty: the memory of the last flush's
     struct Settled {
         RegionIndex region;
         io::TimePoint since;

@@ -77,12 +77,10 @@ async::Task<void> Resync::run(Node& node) {
                   .cursor = RegionIndex(0),
                   .in_hand = Bitmap(size),
                   .unreadable = Bitmap(size)};
-    ++running_;
-    const SectorCount begun =
-        SectorCount(stale.count().value() * core_.shape().region_size().value());
-    total_ += begun;
+    if (!is_running()) done_ = SectorCount();
+    courses_.push_back(&course);
     log::info("storage {}: {} has {} sectors to be copied", core_.settings.name, node.type,
-              begun.value());
+              left_to_copy(node).value());
     while (goes_on(course) && !core_.is_over()) {
         adapt();
         const auto window = pieces_ < pieces_allowed_ && course.unflushed < kFlushEach
@@ -111,7 +109,7 @@ async::Task<void> Resync::run(Node& node) {
         co_await core_.progress_until(core_.world.clock.now() + core_.settings.resync_timeout);
     }
     co_await course.scope.join();
-    if (--running_ == 0) total_ = done_ = SectorCount();
+    std::erase(courses_, &course);
     core_.changed();
 }
 
@@ -150,8 +148,10 @@ async::Task<Result<>> Resync::copy(Course& course, SectorRange range) {
         const SectorRange piece{at, std::min(kPiece, range.end() - at)};
         Node* const source = reads_.choose(piece, {});
         if (source != nullptr && source->is_attached() &&
-            co_await is_equal(*source, course.target, piece))
+            co_await is_equal(*source, course.target, piece)) {
+            bytes_lately_ += to_bytes(piece.count).value();
             continue;
+        }
         if (!goes_on(course) || core_.is_over()) co_return fail(ErrorCode::cancelled, "");
         Request request{.op = Op::read,
                         .range = piece,
@@ -224,9 +224,21 @@ void Resync::adapt() {
     latencies_ = 0;
 }
 
-std::optional<Resync::View> Resync::view() const {
-    if (running_ == 0) return std::nullopt;
-    return View{.done = std::min(done_, total_), .total = total_, .bytes_per_second = rate_};
+/// Stale there, and not copied yet.
+SectorCount Resync::left_to_copy(const Node& node) const {
+    const RegionCount stale = core_.bits().stale(node.slot).count();
+    RegionCount copied;
+    for (const auto& regions : {&node.copied, &node.being_flushed})
+        if (regions->has_value()) copied += (*regions)->count();
+    const std::uint64_t left = stale.value() - std::min(stale, copied).value();
+    return SectorCount(left * core_.shape().region_size().value());
+}
+
+Resync::View Resync::view() const {
+    View view{.done = done_, .total = done_, .bytes_per_second = is_running() ? rate_ : 0};
+    for (const Course* course : courses_)
+        if (goes_on(*course)) view.total += left_to_copy(course->target);
+    return view;
 }
 
 }  // namespace dst::mirror

@@ -8,6 +8,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <vector>
 
 #include "algorithm/mirror/core.h"
 #include "algorithm/mirror/membership.h"
@@ -23,17 +24,18 @@ class Resync {
     /// Copies until no region of `node` is stale, or it leaves, or the mirror is over. Suspends.
     async::Task<void> run(Node& node);
 
-    [[nodiscard]] bool is_running() const { return running_ > 0; }
+    [[nodiscard]] bool is_running() const { return !courses_.empty(); }
     /// A request of a user took so long.
     void note_latency(io::Duration took);
 
     struct View {
-        SectorCount done;  // of what was stale when the nodes came back
-        SectorCount total;
-        std::uint64_t bytes_per_second = 0;
+        SectorCount done;
+        SectorCount total;  // done, and what is still to be copied to nodes that are there
+        std::uint64_t bytes_per_second = 0;  // copied, or found to be equal
     };
-    /// Nothing if nothing is being copied.
-    [[nodiscard]] std::optional<View> view() const;
+    /// All nodes together, since the first of them began. When nothing is being copied any more: of
+    /// the last time, until the next.
+    [[nodiscard]] View view() const;
 
   private:
     /// What a copying of one node has in hand.
@@ -43,6 +45,7 @@ class Resync {
     async::Task<bool> is_equal(Node& source, Node& target, SectorRange range);
     async::Task<Result<>> flush_copied(Course& course);
     [[nodiscard]] std::optional<RegionRange> next_window(const Course& course) const;
+    [[nodiscard]] SectorCount left_to_copy(const Node& node) const;
     void adapt();
     [[nodiscard]] static bool goes_on(const Course& course);
 
@@ -56,8 +59,7 @@ class Resync {
     std::uint64_t latencies_ = 0;
     io::Duration latency_{};
     io::TimePoint adapted_at_;
-    std::uint64_t running_ = 0;
-    SectorCount total_;
+    std::vector<const Course*> courses_;  // those that run
     SectorCount done_;
     std::uint64_t bytes_lately_ = 0;
     std::uint64_t rate_ = 0;

@@ -51,6 +51,8 @@ async::Task<Result<>> Sender::finish(Delivery& delivery) {
         co_await all_settled(delivery);
         if (const Delivery::Part* const failure = common_failure(delivery)) {
             // The error of all: nobody is to blame alone.
+            for (const Delivery::Part& part : delivery.parts)
+                if (part.has_failed()) membership_.note_losses(*part.node);
             co_return failure->result;
         }
         if (!delivery.has_failed()) co_return Result<>{};

@@ -72,15 +72,17 @@ async::Task<void> Watch::flush_some_time() {
 }
 
 void Watch::look_at(Node& node) {
-    const bool answers = node.is_connected();
-    if (answers)
-        node.silent_since.reset();
+    // From when it was asked, not from when that was noticed: writes wait for `grace` in all.
+    const auto silent_since = node.backing != nullptr ? node.backing->silent_since() : std::nullopt;
+    if (node.is_connected())
+        node.silent_since = silent_since;
     else if (!node.silent_since)
-        node.silent_since = core_.world.clock.now();
+        node.silent_since = silent_since.value_or(core_.world.clock.now());
     // The attached ones are left out by the next age, when that may be made.
     const bool is_late = node.is_silent(core_.world.clock.now(), core_.settings.grace);
     if (node.is_joining() && (is_late || node.is_taken()))
         membership_.expel(node, node.is_taken() ? "another head has taken it" : "it is silent");
+    if (node.takes_part() && node.has_lost_changes()) membership_.expel(node, "it lost changes");
     look_at_writers(node);
     if (joining_.may_begin(node)) core_.scope.spawn(joining_.take_in(node));
 }
