@@ -102,7 +102,9 @@ bool Membership::may_be_named(const NodeRecord& record) const {
     const Node* const node = core_.find(record.cookie);
     return node != nullptr && node->state == NodeState::completing && !node->is_leaving &&
            !is_to_leave(*node) && node->holds_bits && node->pages->is_in_step() &&
-           !core_.bits().stale(node->slot).any();
+           !core_.bits().stale(node->slot).any() &&
+           // Without an age of its own nobody could start from it, though one names it.
+           node->superblock->durable();
 }
 
 /// Whether it is worth while to make a plan. Asked whenever anything has changed.
