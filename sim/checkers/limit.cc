@@ -16,8 +16,8 @@ namespace {
 /// What a server of ours promises (ARCHITECTURE.md), whatever it believes itself.
 constexpr std::size_t kRequestsPerConnectionMax = 256;
 
-/// What connections hold while nobody asks anything: receive buffers of two sizes, to peers and from
-/// clients, each from a slab of their own; of the larger ones four fill a slab.
+/// What connections hold while nobody asks anything: receive buffers of two sizes, to peers and
+/// from clients, each from a slab of their own; of the larger ones four fill a slab.
 ByteCount idle_most(const DaemonSpec& daemon) {
     std::size_t peers = 0;
     for (const control::StorageSpec& storage : daemon.config.storages)

@@ -533,6 +533,10 @@ TEST_F(MirrorTest, a_joining_node_that_leaves_is_not_named_by_the_age_that_was_p
         co_await t.until_state(2, NodeState::away);
         // The age waits for what the third node lacks to be durable on the first one.
         t.nodes[0]->holds_bits_back = true;
+        async::Scope marking;
+        marking.spawn([](MirrorTest& test) -> Task<void> {
+            EXPECT_TRUE((co_await test.mirror->roster().distrust(3, test.soon())).has_value());
+        }(t));
         t.connect(1, true);
         co_await t.until_state(1, NodeState::completing);
         while (t.nodes[0]->held_back == 0) co_await io::sleep_for(t.world.clock, 1ms);
@@ -543,6 +547,7 @@ TEST_F(MirrorTest, a_joining_node_that_leaves_is_not_named_by_the_age_that_was_p
         EXPECT_EQ(t.mirror->nodes()[1].reason, "it is silent");
         t.nodes[0]->holds_bits_back = false;
         t.nodes[0]->link.wake_all();
+        co_await marking.join();
         for (unsigned look = 0; look < 100; ++look) {
             EXPECT_NE(to_string(t.state_of(1)), to_string(NodeState::attached));
             co_await io::sleep_for(t.world.clock, 1ms);
