@@ -111,6 +111,35 @@ TEST_F(Api, every_operation_is_reached) {
     EXPECT_EQ(parse_status(loaded.value()).value().algorithms.at(0).file, "/lib/stripe.so");
 }
 
+TEST_F(Api, the_tree_is_reached_by_its_paths) {
+    start();
+    EXPECT_EQ(ask("GET", "/v1/tree").value(), R"({"value":""})");
+    EXPECT_EQ(ask("GET", "/v1/tree/devices/vol0/alg").value(), R"({"value":"devices/vol0/alg"})");
+    EXPECT_EQ(ask("GET", "/v1/tree/bad").error().code, ErrorCode::not_found);
+    EXPECT_TRUE(ask("PUT", "/v1/tree/devices/a/b", R"({"value":"1\n"})").has_value());
+    EXPECT_EQ(operations.last, "devices/a/b: 1\n");
+    for (const char* const body : {"", "{}", "1", R"({"value":1})", R"({"value":null})"})
+        EXPECT_EQ(ask("PUT", "/v1/tree/a", body).error().code, ErrorCode::invalid) << body;
+    EXPECT_FALSE(ask("POST", "/v1/tree/a", R"({"value":"1"})").has_value());
+}
+
+TEST_F(Api, events_are_asked_for_by_a_number) {
+    start();
+    EXPECT_EQ(ask("GET", "/v1/events").value(), R"({"last":0,"events":[],"waited":false})");
+    EXPECT_EQ(ask("GET", "/v1/events/7").value(), R"({"last":7,"events":[],"waited":false})");
+    EXPECT_EQ(ask("GET", "/v1/events/7/wait").value(), R"({"last":7,"events":[],"waited":true})");
+    for (const char* const target : {"/v1/events/x", "/v1/events/-1", "/v1/events/7/now",
+                                     "/v1/events/18446744073709551616", "/v1/events/7/wait/x"})
+        EXPECT_EQ(ask("GET", target).error().code, ErrorCode::not_found) << target;
+}
+
+TEST_F(Api, metrics_are_text) {
+    start();
+    const std::string answer = raw("GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n");
+    EXPECT_NE(answer.find("Content-Type: text/plain; version=0.0.4"), std::string::npos) << answer;
+    EXPECT_TRUE(answer.ends_with("\r\n\r\ndst_build_info 1\n")) << answer;
+}
+
 TEST_F(Api, a_refusal_arrives_with_its_code_and_text) {
     start();
     const auto refused = ask("POST", "/v1/storages/bad/stop");
