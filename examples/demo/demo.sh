@@ -68,7 +68,11 @@ clean_up() {
         if [ -n "${pids[$name]:-}" ]; then end "$name" TERM || true; fi
     done
     for name in "${!pids[@]}"; do end "$name" KILL || true; done
-    if [ -n "$work" ]; then rm -rf -- "$work"; fi
+    if [ -n "$work" ]; then
+        # The trees that killed daemons leave mounted.
+        grep -o "$work/[^ ]*/sysfs" /proc/self/mounts | xargs -r umount --lazy || true
+        rm -rf -- "$work"
+    fi
     exit "$code"
 }
 interrupted() {

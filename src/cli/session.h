@@ -41,6 +41,7 @@ int finish(const Session& session, const Outcome<std::string>& answer);
 // the app.
 void add_daemon_verbs(CLI::App& app, Session& session);
 void add_status_verbs(CLI::App& app, Session& session);
+void add_events_verb(CLI::App& app, Session& session);
 void add_storage_verbs(CLI::App& app, Session& session);
 void add_node_verbs(CLI::App& app, Session& session);
 void add_inspect_verb(CLI::App& node, Session& session);

@@ -18,6 +18,7 @@ struct ApiRequest {
 struct ApiAnswer {
     int status = 200;
     std::string body = "{}";
+    std::string type = "application/json";
 };
 
 /// The answer that says `problem`.

@@ -87,6 +87,10 @@ class FakeOperations final : public Operations {
                                    .resync = {}});
         co_return status;
     }
+    async::Task<Outcome<std::string>> metrics() override { co_return "dst_build_info 1\n"; }
+    async::Task<Outcome<std::string>> events(std::uint64_t after, bool wait) override {
+        co_return fmt::format(R"({{"last":{},"events":[],"waited":{}}})", after, wait);
+    }
     async::Task<Outcome<>> storage_create(StorageSpec spec, bool start) override {
         co_return co_await done(spec.name, to_json(spec) + (start ? " start" : " stopped"));
     }
@@ -127,6 +131,16 @@ class FakeOperations final : public Operations {
     async::Task<Outcome<>> node_mark(std::string storage, std::string node,
                                      NodeMark mark) override {
         co_return co_await done(storage, node + (mark == NodeMark::dirty ? " dirty" : " clean"));
+    }
+    async::Task<Outcome<>> remove_all_nodes(std::string storage) override {
+        co_return co_await done(storage, "remove all nodes");
+    }
+    async::Task<Outcome<std::string>> tree_read(std::string path) override {
+        if (path == "bad") co_return refuse(ErrorCode::not_found, "there is no bad");
+        co_return "{\"value\":\"" + path + "\"}";
+    }
+    async::Task<Outcome<>> tree_write(std::string path, std::string value) override {
+        co_return co_await done(path, value);
     }
     async::Task<Outcome<>> export_add(ExportSpec spec) override {
         co_return co_await done(spec.name, "export " + to_string(spec.device));

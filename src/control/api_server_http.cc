@@ -97,9 +97,37 @@ class SocketStream final : public httplib::Stream {
     std::size_t last_ = 0;
 };
 
+/// The library's view of a request that has come in as a whole.
+class TextStream final : public httplib::Stream {
+  public:
+    explicit TextStream(const std::string& request) : request_(request) {}
+
+    bool is_readable() const override { return true; }
+    bool is_writable() const override { return true; }
+    void get_remote_ip_and_port(std::string&, int&) const override {}
+    void get_local_ip_and_port(std::string&, int&) const override {}
+    socket_t socket() const override { return INVALID_SOCKET; }
+    ssize_t read(char* into, size_t size) override {
+        const std::size_t taken = request_.copy(into, size, at_);
+        at_ += taken;
+        return static_cast<ssize_t>(taken);
+    }
+    ssize_t write(const char* from, size_t size) override {
+        answer.append(from, size);
+        return static_cast<ssize_t>(size);
+    }
+
+    std::string answer;
+
+  private:
+    const std::string& request_;
+    std::size_t at_ = 0;
+};
+
 void set_answer(httplib::Response& response, const ApiAnswer& answer) {
     response.status = answer.status;
-    response.set_content(answer.body + "\n", "application/json");
+    response.set_content(answer.body.ends_with('\n') ? answer.body : answer.body + "\n",
+                         answer.type);
 }
 
 }  // namespace
@@ -139,6 +167,13 @@ class HttpConnections::Server final : public httplib::Server {
         ::shutdown(connection, SHUT_RDWR);
     }
 
+    std::string answer(const std::string& request) {
+        TextStream stream(request);
+        bool is_closed = false;
+        process_request(stream, true, is_closed, {});
+        return std::move(stream.answer);
+    }
+
   private:
     ApiAnswer answer_with_body(const httplib::Request& request,
                                const httplib::ContentReader& reader) {
@@ -174,6 +209,8 @@ class HttpConnections::Server final : public httplib::Server {
 HttpConnections::HttpConnections(Answer answer, Limits limits)
     : server_(std::make_unique<Server>(std::move(answer), limits)) {}
 HttpConnections::~HttpConnections() = default;
+
+std::string HttpConnections::answer(const std::string& request) { return server_->answer(request); }
 
 void HttpConnections::serve(int connection, int stop) { server_->serve(connection, stop); }
 

@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <functional>
 #include <memory>
+#include <string>
 
 #include "control/api_server_answer.h"
 
@@ -29,6 +30,9 @@ class HttpConnections {
     /// Serves the connected socket `connection`, which stays the caller's. Returns soon after
     /// `stop` becomes readable, wherever it is, but waits for `answer`. Any number of threads.
     void serve(int connection, int stop);
+    /// The same for a request that is there as a whole; its answer, head and all. Does not block
+    /// but for `answer`.
+    [[nodiscard]] std::string answer(const std::string& request);
 
   private:
     class Server;

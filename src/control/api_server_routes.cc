@@ -5,12 +5,15 @@
 
 #include <algorithm>
 #include <array>
+#include <charconv>
 #include <chrono>
 #include <initializer_list>
+#include <span>
 #include <utility>
 #include <vector>
 
 #include "control/config_value.h"
+#include "control/metrics.h"
 
 namespace dst::control {
 namespace {
@@ -21,6 +24,8 @@ struct Call {
     ReactorCalls& calls;
     std::string name;
     std::string second;  // of a node, where the path has one
+    /// What "**" stands for.
+    std::string rest;
     std::string body;
 
     /// Runs an operation on the reactor; its outcome is the answer.
@@ -30,6 +35,8 @@ struct Call {
         if (!outcome) return refusal(outcome.error());
         if constexpr (std::is_void_v<typename std::remove_cvref_t<decltype(outcome)>::value_type>) {
             return ApiAnswer{};
+        } else if constexpr (std::is_same_v<std::remove_cvref_t<decltype(*outcome)>, std::string>) {
+            return ApiAnswer{200, *outcome};
         } else {
             return ApiAnswer{200, to_json(*outcome)};
         }
@@ -49,8 +56,27 @@ Outcome<Value> take_member(Value& body, std::string_view key) {
     return value;
 }
 
+ApiAnswer no_such_path() { return refusal(404, "there is no such path in the API"); }
+
 ApiAnswer status(Call& call) {
     return call.run([&o = call.operations] { return o.status(); });
+}
+
+ApiAnswer metrics(Call& call) {
+    ApiAnswer answer = call.run([&o = call.operations] { return o.metrics(); });
+    if (answer.status == 200) answer.type = kPrometheusType;
+    return answer;
+}
+
+ApiAnswer events(Call& call) {
+    std::uint64_t after = 0;
+    const char* const end = call.name.data() + call.name.size();
+    const auto [at, error] = std::from_chars(call.name.data(), end, after);
+    if (!call.name.empty() && (error != std::errc() || at != end))
+        return refusal(404, "events are asked for by a number: those after it");
+    if (!call.rest.empty() && call.rest != "wait") return no_such_path();
+    return call.run(
+        [&o = call.operations, after, wait = !call.rest.empty()] { return o.events(after, wait); });
 }
 
 ApiAnswer list_storages(Call& call) {
@@ -231,6 +257,25 @@ ApiAnswer mark_node(Call& call) {
     });
 }
 
+ApiAnswer read_tree(Call& call) {
+    return call.run([&o = call.operations, path = call.rest] { return o.tree_read(path); });
+}
+
+Outcome<std::string> read_value(const std::string& body) {
+    TRY(Value value, parse_json(body));
+    TRY(const Value text, take_member(value, "value"));
+    if (const auto* string = text.as<std::string>()) return *string;
+    return refuse("value is no string; send what would be written to the file");
+}
+
+ApiAnswer write_tree(Call& call) {
+    auto value = read_value(call.body);
+    if (!value) return refusal(value.error());
+    return call.run([&o = call.operations, path = call.rest, value = *std::move(value)] {
+        return o.tree_write(path, value);
+    });
+}
+
 ApiAnswer list_exports(Call& call) {
     return call.run([&o = call.operations] { return o.export_list(); });
 }
@@ -269,14 +314,17 @@ ApiAnswer unload_algorithm(Call& call) {
     return call.run([&o = call.operations, name = call.name] { return o.algorithm_unload(name); });
 }
 
-/// "*" stands for a name.
+/// "*" stands for a name, "**" for all that follows, if anything does.
 struct Route {
     std::string_view method;
     std::string_view pattern;
     ApiAnswer (*handle)(Call& call);
 };
 constexpr auto kRoutes = std::to_array<Route>({
+    {"GET", "/metrics", metrics},
     {"GET", "/v1/status", status},
+    {"GET", "/v1/events", events},
+    {"GET", "/v1/events/*/**", events},
     {"GET", "/v1/storages", list_storages},
     {"POST", "/v1/storages", create_storage},
     {"DELETE", "/v1/storages/*", remove_storage},
@@ -291,6 +339,8 @@ constexpr auto kRoutes = std::to_array<Route>({
     {"POST", "/v1/storages/*/nodes/*/replace", replace_node},
     {"POST", "/v1/storages/*/nodes/*/dirty", mark_node<NodeMark::dirty>},
     {"POST", "/v1/storages/*/nodes/*/clean", mark_node<NodeMark::clean>},
+    {"GET", "/v1/tree/**", read_tree},
+    {"PUT", "/v1/tree/**", write_tree},
     {"GET", "/v1/exports", list_exports},
     {"POST", "/v1/exports", add_export},
     {"DELETE", "/v1/exports/*", remove_export},
@@ -298,6 +348,8 @@ constexpr auto kRoutes = std::to_array<Route>({
     {"POST", "/v1/algorithms", load_algorithm},
     {"DELETE", "/v1/algorithms/*", unload_algorithm},
 });
+
+constexpr std::string_view kRest = "**";
 
 /// "/v1/storages/vol0/start" is {"v1", "storages", "vol0", "start"}.
 std::vector<std::string_view> split(std::string_view path) {
@@ -311,8 +363,20 @@ std::vector<std::string_view> split(std::string_view path) {
     return parts;
 }
 
-bool matches(std::string_view pattern, const std::vector<std::string_view>& parts) {
-    return std::ranges::equal(split(pattern), parts, [](auto expected, auto part) {
+/// What follows the parts of `pattern` in `path`.
+std::string rest_of(std::string_view pattern, std::span<const std::string_view> parts) {
+    const std::size_t before = split(pattern).size() - 1;
+    if (!pattern.ends_with(kRest) || parts.size() <= before) return {};
+    return fmt::format("{}", fmt::join(parts.subspan(before), "/"));
+}
+
+bool matches(std::string_view pattern, std::span<const std::string_view> parts) {
+    auto expected_parts = split(pattern);
+    if (expected_parts.back() == kRest) {
+        expected_parts.pop_back();
+        parts = parts.first(std::min(parts.size(), expected_parts.size()));
+    }
+    return std::ranges::equal(expected_parts, parts, [](auto expected, auto part) {
         return expected == "*" || expected == part;
     });
 }
@@ -328,11 +392,15 @@ ApiAnswer Routes::answer(const ApiRequest& request) {
             methods += (methods.empty() ? "" : ", ") + std::string(route.method);
             continue;
         }
-        Call call{operations, calls, std::string(parts.size() > 2 ? parts[2] : ""),
-                  std::string(parts.size() > 4 ? parts[4] : ""), request.body};
+        Call call{operations,
+                  calls,
+                  std::string(parts.size() > 2 ? parts[2] : ""),
+                  std::string(parts.size() > 4 ? parts[4] : ""),
+                  rest_of(route.pattern, parts),
+                  request.body};
         return route.handle(call);
     }
-    if (methods.empty()) return refusal(404, "there is no such path in the API");
+    if (methods.empty()) return no_such_path();
     return refusal(
         405, fmt::format("{} can't be done with this path, only {}", request.method, methods));
 }

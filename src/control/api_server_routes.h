@@ -1,9 +1,11 @@
 // Which path of the API does what. No HTTP here: a request is a method, a path and a body.
 //
 //   GET    /v1/status
+//   GET    /metrics                   GET  /v1/events[/AFTER[/wait]]
 //   GET    /v1/storages               POST /v1/storages    {name, algorithm, nodes, ..., start}
 //   POST   /v1/storages/NAME/start    POST /v1/storages/NAME/stop
 //   POST   /v1/storages/NAME/nodes    {node}               DELETE /v1/storages/NAME
+//   GET    /v1/tree[/PATH]            PUT /v1/tree/PATH    {value}
 //   GET    /v1/exports                POST /v1/exports     {name, device, ...}
 //   DELETE /v1/exports/NAME
 //   GET    /v1/algorithms             POST /v1/algorithms  {file}

@@ -85,12 +85,59 @@ TEST_F(Api, every_operation_is_reached) {
               "v: node L: /d");
     EXPECT_EQ(done("POST", "/v1/exports", R"({"name":"e","device":"storage:v"})"),
               "e: export storage:v");
+    const std::string mirror = R"("name":"m","algorithm":"mirror","nodes":["L: /d"])";
+    EXPECT_EQ(done("POST", "/v1/assemblies", "{" + mirror + "}"), "m: {" + mirror + "} assemble");
+    EXPECT_EQ(done("POST", "/v1/storages/v/start", R"({"force":true})"), "v: start by force");
+    EXPECT_EQ(done("POST", "/v1/storages/v/start", R"({"keep":"00ab"})"), "v: start keep 00ab");
+    EXPECT_EQ(done("POST", "/v1/storages/v/verify"), "v: verify");
+    EXPECT_EQ(done("POST", "/v1/storages/v/verify", R"({"repair":true})"), "v: verify and repair");
+    EXPECT_EQ(done("POST", "/v1/storages/v/resync", R"({"size":4096,"timeout":100})"),
+              "v: resync 4096 100");
+    EXPECT_EQ(
+        done("POST", "/v1/storages/v/nodes", R"({"node":"R: h/e","witness":true,"force":true})"),
+        "v: node R: h:10809/e witness by force");
+    EXPECT_EQ(done("DELETE", "/v1/storages/v/nodes/00ab"), "v: without 00ab");
+    EXPECT_EQ(done("DELETE", "/v1/storages/v/nodes", R"({"type":"R: h:10809/e"})"),
+              "v: without R: h:10809/e");
+    EXPECT_EQ(done("POST", "/v1/storages/v/nodes/00ab/replace", R"({"node":"L: /d"})"),
+              "v: L: /d for 00ab");
+    EXPECT_EQ(done("POST", "/v1/storages/v/nodes/00ab/dirty"), "v: 00ab dirty");
+    EXPECT_EQ(done("POST", "/v1/storages/v/nodes/00ab/clean"), "v: 00ab clean");
     EXPECT_EQ(done("DELETE", "/v1/exports/e"), "e: unexport");
     EXPECT_EQ(done("DELETE", "/v1/algorithms/stripe"), "stripe: unload");
     EXPECT_EQ(parse_status(ask("GET", "/v1/exports").value()).value().exports.at(0).name, "e");
     EXPECT_EQ(parse_status(ask("GET", "/v1/algorithms").value()).value().algorithms.at(0).uses, 3U);
     const auto loaded = ask("POST", "/v1/algorithms", R"({"file":"/lib/stripe.so"})");
     EXPECT_EQ(parse_status(loaded.value()).value().algorithms.at(0).file, "/lib/stripe.so");
+}
+
+TEST_F(Api, the_tree_is_reached_by_its_paths) {
+    start();
+    EXPECT_EQ(ask("GET", "/v1/tree").value(), R"({"value":""})");
+    EXPECT_EQ(ask("GET", "/v1/tree/devices/vol0/alg").value(), R"({"value":"devices/vol0/alg"})");
+    EXPECT_EQ(ask("GET", "/v1/tree/bad").error().code, ErrorCode::not_found);
+    EXPECT_TRUE(ask("PUT", "/v1/tree/devices/a/b", R"({"value":"1\n"})").has_value());
+    EXPECT_EQ(operations.last, "devices/a/b: 1\n");
+    for (const char* const body : {"", "{}", "1", R"({"value":1})", R"({"value":null})"})
+        EXPECT_EQ(ask("PUT", "/v1/tree/a", body).error().code, ErrorCode::invalid) << body;
+    EXPECT_FALSE(ask("POST", "/v1/tree/a", R"({"value":"1"})").has_value());
+}
+
+TEST_F(Api, events_are_asked_for_by_a_number) {
+    start();
+    EXPECT_EQ(ask("GET", "/v1/events").value(), R"({"last":0,"events":[],"waited":false})");
+    EXPECT_EQ(ask("GET", "/v1/events/7").value(), R"({"last":7,"events":[],"waited":false})");
+    EXPECT_EQ(ask("GET", "/v1/events/7/wait").value(), R"({"last":7,"events":[],"waited":true})");
+    for (const char* const target : {"/v1/events/x", "/v1/events/-1", "/v1/events/7/now",
+                                     "/v1/events/18446744073709551616", "/v1/events/7/wait/x"})
+        EXPECT_EQ(ask("GET", target).error().code, ErrorCode::not_found) << target;
+}
+
+TEST_F(Api, metrics_are_text) {
+    start();
+    const std::string answer = raw("GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n");
+    EXPECT_NE(answer.find("Content-Type: text/plain; version=0.0.4"), std::string::npos) << answer;
+    EXPECT_TRUE(answer.ends_with("\r\n\r\ndst_build_info 1\n")) << answer;
 }
 
 TEST_F(Api, a_refusal_arrives_with_its_code_and_text) {
@@ -114,6 +161,13 @@ TEST_F(Api, bad_requests_are_refused_and_reach_nobody) {
         return answer.error();
     };
     EXPECT_EQ(status("GET", "/").code, ErrorCode::not_found);
+    EXPECT_EQ(status("POST", "/v1/storages/v/start", R"({"forse":true})").text,
+              "forse is not known here; send force, keep");
+    EXPECT_EQ(status("POST", "/v1/storages/v/start", R"({"force":1})").code, ErrorCode::invalid);
+    EXPECT_EQ(status("POST", "/v1/storages/v/verify", "[]").code, ErrorCode::invalid);
+    EXPECT_EQ(status("POST", "/v1/storages/v/resync", "{}").code, ErrorCode::invalid);
+    EXPECT_EQ(status("POST", "/v1/storages/v/resync", R"({"size":0})").code, ErrorCode::invalid);
+    EXPECT_EQ(status("DELETE", "/v1/storages/v/nodes", "{}").code, ErrorCode::invalid);
     EXPECT_EQ(status("GET", "/v1/nothing").code, ErrorCode::not_found);
     EXPECT_EQ(status("GET", "/v1/status/").code, ErrorCode::not_found);
     EXPECT_EQ(status("DELETE", "/v1/status").text, "DELETE can't be done with this path, only GET");

@@ -89,6 +89,9 @@ Outcome<> check_storage(const StorageSpec& spec, const Config& config) {
     TRY_VOID(check_timers(spec));
     TRY_VOID(check_sizes(spec, config));
     const bool is_mirror = spec.algorithm == kMirror;
+    // Only one whose nodes were all removed at run time has none.
+    if (spec.nodes.empty() && !spec.stopped)
+        return wrong(spec, "storage", "a storage of no nodes has no size; name at least one");
     if (is_mirror && spec.metadata == MetadataPlace::none) {
         return wrong(spec, "storage",
                      "a mirror can't do without metadata, which says which copy is right; leave "

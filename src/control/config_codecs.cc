@@ -189,7 +189,6 @@ Read<std::vector<NodeSpec>> Nodes::read(const Value& value) {
     if (items == nullptr) {
         return wrong_type(value, "nodes in brackets, such as [\"L: /dev/sdb\", \"R: host/disk0\"]");
     }
-    if (items->empty()) return complain("a storage of no nodes has no size; name at least one");
     std::vector<NodeSpec> nodes;
     for (const Value& item : *items) {
         auto node = read_node(item);

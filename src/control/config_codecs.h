@@ -197,7 +197,7 @@ struct MemberOf<member> {
 
 enum class Need : bool { optional, required };
 
-/// The field of one member: read by its codec, written unless it has its default.
+/// The field of one member: read by its codec, written if it is required or has not its default.
 template <auto member, typename Codec, typename Spec = typename MemberOf<member>::Owner>
 constexpr Field<Spec> field(std::string_view key, Need need = Need::optional) {
     return {key,
@@ -207,11 +207,15 @@ constexpr Field<Spec> field(std::string_view key, Need need = Need::optional) {
                 into.*member = *std::move(read);
                 return {};
             },
-            [](const Spec& from) -> std::optional<Value> {
-                static const Spec kDefaults;
-                if (from.*member == kDefaults.*member) return std::nullopt;
-                return Codec::write(from.*member);
-            },
+            need == Need::required
+                ? +[](const Spec& from) -> std::optional<Value> {
+                      return Codec::write(from.*member);
+                  }
+                : +[](const Spec& from) -> std::optional<Value> {
+                      static const Spec kDefaults;
+                      if (from.*member == kDefaults.*member) return std::nullopt;
+                      return Codec::write(from.*member);
+                  },
             need == Need::required};
 }
 

@@ -54,11 +54,18 @@ Daemon::Daemon(io::World world, Config file, RuntimeState state, node::HeadIdent
 Daemon::~Daemon() = default;
 
 async::Task<Outcome<>> Daemon::start() {
+    watching_.spawn(watch());
     CO_TRY_VOID(start_algorithms());
     CO_TRY_VOID(start_storages());
     CO_TRY_VOID(co_await start_exports());
     for (const io::Endpoint& endpoint : config_.listen)
         CO_TRY_VOID(co_await engine_.exporter().listen(endpoint));
+    if (config_.metrics_listen) {
+        const Outcome<> done = co_await metrics_.listen(*config_.metrics_listen);
+        if (!done)
+            co_return refuse(done.error().code,
+                             fmt::format("metrics_listen: {}", done.error().text));
+    }
     for (const std::string& line : warnings()) log::warning("{}", line);
     co_return Outcome<>{};
 }
@@ -114,23 +121,59 @@ async::Task<Outcome<>> Daemon::start_exports() {
 
 async::Task<void> Daemon::stop(async::Scope& commands) {
     const io::TimePoint deadline = world_.clock.now() + kStopMax;
+    is_ending_ = true;
+    new_events_.wake_all();
     engine_.interrupt(false);
     auto hurry = [this] { engine_.interrupt(true); };
     io::Deadline<decltype(hurry)> timer(hurry);
     timer.arm(world_.clock, world_.clock.now() + kStopMax / 2);
     co_await commands.join();
     timer.disarm();
+    co_await metrics_.close();
     co_await engine_.shut_down(deadline);
+    is_stopped_ = true;
+    engine_.changes().wake_all();
+    co_await watching_.join();
+}
+
+/// Tells of each change.
+async::Task<void> Daemon::watch() {
+    while (!is_stopped_) {
+        if (events_.is_calm())
+            co_await engine_.changes().wait();
+        else
+            co_await io::wait_for(world_.clock, engine_.changes(), kLookEach);
+        last_look_.reset();
+        look();
+        if (told_) told_();
+    }
+}
+
+void Daemon::look() {
+    if (events_.look(picture())) new_events_.wake_all();
+}
+
+std::vector<std::string> Daemon::storage_names() const {
+    std::vector<std::string> names;
+    for (const StorageSpec& spec : config_.storages)
+        if (engine_.has_storage(spec.name)) names.push_back(spec.name);
+    return names;
+}
+
+std::shared_ptr<const StorageStatus> Daemon::storage(std::string_view name) const {
+    const io::TimePoint now = world_.clock.now();
+    if (last_look_ != nullptr && last_look_->name == name && now < last_look_at_ + kLookLasts)
+        return last_look_;
+    if (config_.find_storage(name) == nullptr) return nullptr;
+    auto status = engine_.report(name);
+    if (!status) return nullptr;
+    last_look_at_ = now;
+    last_look_ = std::make_shared<const StorageStatus>(*std::move(status));
+    return last_look_;
 }
 
 /// What an administrator should know although nothing is broken.
-std::vector<std::string> Daemon::warnings() const {
-    std::vector<std::string> lines = differences(file_, state_);
-    if (config_.metrics_listen)
-        lines.emplace_back(
-            "metrics_listen is set, but this version has no metrics yet: nothing listens there");
-    return lines;
-}
+std::vector<std::string> Daemon::warnings() const { return differences(file_, state_); }
 
 /// Makes a change durable and the one in force.
 Outcome<> Daemon::commit(Change change) {
@@ -147,6 +190,8 @@ Outcome<> Daemon::note(const Change& change) {
 void Daemon::adopt(Change change) {
     config_ = std::move(change.config);
     state_ = std::move(change.state);
+    last_look_.reset();
+    engine_.changes().wake_all();
 }
 
 /// A change that was noted was not made after all, for this reason.
@@ -172,7 +217,28 @@ Outcome<> Daemon::check_known(const std::string& name) const {
     return {};
 }
 
-async::Task<Outcome<Status>> Daemon::status() {
+async::Task<Outcome<Status>> Daemon::status() { co_return picture(); }
+
+async::Task<Outcome<std::string>> Daemon::metrics() { co_return metrics_page(); }
+
+std::string Daemon::metrics_page() const {
+    Figures figures{.status = picture(), .storages = {}, .exports = {}, .events = &events_};
+    engine_.measure(figures);
+    return to_prometheus(figures);
+}
+
+async::Task<Outcome<std::string>> Daemon::events(std::uint64_t after, bool wait) {
+    look();
+    const bool may_wait = wait && event_waiters_ < kEventWaitersMax;
+    const io::TimePoint deadline = world_.clock.now() + kEventWait;
+    event_waiters_ += may_wait ? 1 : 0;
+    while (may_wait && after == events_.last() && !is_ending_)
+        if (!co_await io::wait_until(world_.clock, new_events_, deadline)) break;
+    event_waiters_ -= may_wait ? 1 : 0;
+    co_return events_.since(after);
+}
+
+Status Daemon::picture() const {
     Status status;
     status.version = DST_VERSION;
     status.time = world_.clock.wall_now();
@@ -180,7 +246,8 @@ async::Task<Outcome<Status>> Daemon::status() {
     engine_.report(config_, status);
     status.algorithms = algorithms();
     status.warnings = warnings();
-    co_return status;
+    status.last_event = events_.last();
+    return status;
 }
 
 async::Task<Outcome<>> Daemon::create(StorageSpec spec, bool is_there) {
@@ -242,6 +309,7 @@ async::Task<Outcome<>> Daemon::storage_start(std::string name, Starting how) {
     CO_TRY(StorageSpec* const spec, find_storage(next, name));
     if (engine_.is_started(name)) co_return engine_.start_storage(name, how);
     spec->stopped = false;
+    CO_TRY_VOID(check(next.config, fmt::format("storage '{}'", name)));
     record(next.state, file_, *spec);
     CO_TRY_VOID(note(next));
     Outcome<> started = engine_.start_storage(name, how);
@@ -314,11 +382,39 @@ void list_node(StorageSpec& spec, const NodeSpec& node, bool is_witness) {
 
 }  // namespace
 
+async::Task<Outcome<>> Daemon::remove_all_nodes(std::string storage) {
+    co_await changing_.acquire();
+    const Turn turn(changing_);
+    Change next = change();
+    CO_TRY(StorageSpec* const spec, find_storage(next, storage));
+    spec->nodes.clear();
+    spec->witnesses.clear();
+    spec->stopped = true;
+    record(next.state, file_, *spec);
+    CO_TRY_VOID(engine_.check_unused(storage));
+    const StorageSpec empty = *spec;
+    CO_TRY_VOID(note(next));
+    const Outcome<> stopped = co_await engine_.stop_storage(storage, world_.clock.now() + kStopMax);
+    const Outcome<> remade = engine_.remake_storage(empty, replay_window(empty, config_));
+    adopt(std::move(next));
+    CO_TRY_VOID(remade);
+    co_return stopped;
+}
+
+async::Task<Outcome<std::string>> Daemon::tree_read(std::string path) {
+    co_return tree_.read_as_json(path);
+}
+
+async::Task<Outcome<>> Daemon::tree_write(std::string path, std::string value) {
+    co_return co_await tree_.write(std::move(path), std::move(value));
+}
+
 async::Task<Outcome<>> Daemon::node_add(std::string storage, NodeSpec node, Adding how) {
     co_await changing_.acquire();
     const Turn turn(changing_);
     Change next = change();
     CO_TRY(StorageSpec* const spec, find_storage(next, storage));
+    const bool was_empty = spec->nodes.empty();
     if (spec->algorithm != kMirror)
         spec->nodes.push_back(node);
     else
@@ -326,7 +422,9 @@ async::Task<Outcome<>> Daemon::node_add(std::string storage, NodeSpec node, Addi
     CO_TRY_VOID(check(next.config, fmt::format("storage '{}'", storage)));
     record(next.state, file_, *spec);
     CO_TRY_VOID(note(next));
-    Outcome<> added = co_await engine_.add_node(storage, std::move(node), how);
+    // An empty storage is stopped: its nodes are opened when it is started.
+    Outcome<> added = was_empty ? engine_.remake_storage(*spec, replay_window(*spec, config_))
+                                : co_await engine_.add_node(storage, std::move(node), how);
     if (!added) co_return take_back(std::move(added.error()));
     adopt(std::move(next));
     co_return Outcome<>{};

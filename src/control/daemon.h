@@ -2,15 +2,19 @@
 // flush of its shutdown.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
 
 #include "algorithm/registry.h"
 #include "async/scope.h"
 #include "async/wait.h"
+#include "control/attribute_tree.h"
 #include "control/config.h"
 #include "control/daemon_options.h"
 #include "control/engine.h"
+#include "control/events.h"
+#include "control/metrics_listener.h"
 #include "control/operations.h"
 #include "control/state_file.h"
 
@@ -20,7 +24,7 @@ namespace dst::control {
 ///
 /// A change is first done, then noted durably; if it can't be noted it is undone and refused. One
 /// change at a time.
-class Daemon final : public Operations {
+class Daemon final : public Operations, public View {
   public:
     /// `file` is the configuration as read, `state` what was changed since; both are checked.
     Daemon(io::World world, Config file, RuntimeState state, node::HeadIdentity head);
@@ -33,11 +37,29 @@ class Daemon final : public Operations {
     async::Task<void> stop(async::Scope& commands);
 
     static constexpr std::chrono::seconds kStopMax{8};
+    /// How often it looks for changes while a storage does not run as it should.
+    static constexpr std::chrono::seconds kLookEach{1};
+    /// What is seen is no older than this, nor than the last change.
+    static constexpr std::chrono::milliseconds kLookLasts{20};
+    /// How long who asks for events waits for one; and how many may, others are told at once.
+    static constexpr std::chrono::seconds kEventWait{20};
+    static constexpr std::size_t kEventWaitersMax = 4;
 
     /// What runs: for whoever serves its devices in another way than over the network.
     [[nodiscard]] Engine& engine() { return engine_; }
+    /// What can be seen and steered, as a tree. Lives as long as the daemon.
+    [[nodiscard]] AttributeTree& tree() { return tree_; }
+    /// `told` is called whenever what is seen may have changed, between coroutines, from `start`
+    /// on until `stop`.
+    void on_change(std::function<void()> told) { told_ = std::move(told); }
+
+    [[nodiscard]] std::vector<std::string> storage_names() const override;
+    [[nodiscard]] std::shared_ptr<const StorageStatus> storage(
+        std::string_view name) const override;
 
     async::Task<Outcome<Status>> status() override;
+    async::Task<Outcome<std::string>> metrics() override;
+    async::Task<Outcome<std::string>> events(std::uint64_t after, bool wait) override;
     async::Task<Outcome<>> storage_create(StorageSpec spec, bool start) override;
     async::Task<Outcome<>> storage_assemble(StorageSpec spec) override;
     async::Task<Outcome<>> storage_start(std::string name, Starting how) override;
@@ -50,6 +72,9 @@ class Daemon final : public Operations {
     async::Task<Outcome<>> node_replace(std::string storage, std::string node, NodeSpec by,
                                         Adding how) override;
     async::Task<Outcome<>> node_mark(std::string storage, std::string node, NodeMark mark) override;
+    async::Task<Outcome<>> remove_all_nodes(std::string storage) override;
+    async::Task<Outcome<std::string>> tree_read(std::string path) override;
+    async::Task<Outcome<>> tree_write(std::string path, std::string value) override;
     async::Task<Outcome<>> export_add(ExportSpec spec) override;
     async::Task<Outcome<>> export_remove(std::string name) override;
     async::Task<Outcome<std::vector<ExportStatus>>> export_list() override;
@@ -77,6 +102,10 @@ class Daemon final : public Operations {
     [[nodiscard]] std::vector<std::string> warnings() const;
     async::Task<Outcome<>> create(StorageSpec spec, bool is_there);
     [[nodiscard]] Outcome<> check_known(const std::string& name) const;
+    async::Task<void> watch();
+    void look();
+    [[nodiscard]] Status picture() const;
+    [[nodiscard]] std::string metrics_page() const;
 
     io::World world_;
     const Config file_;
@@ -85,6 +114,18 @@ class Daemon final : public Operations {
     algorithm::Registry registry_;
     Engine engine_;
     async::Semaphore changing_{1};
+    AttributeTree tree_{*this, *this};
+    std::function<void()> told_;
+    /// The picture of a storage that was taken last: who walks the tree asks again and again.
+    mutable std::shared_ptr<const StorageStatus> last_look_;
+    mutable io::TimePoint last_look_at_;
+    EventLog events_;
+    async::WaitQueue new_events_;
+    std::size_t event_waiters_ = 0;
+    MetricsListener metrics_{world_, [this] { return metrics_page(); }};
+    bool is_ending_ = false;   // a stop has begun
+    bool is_stopped_ = false;  // nothing changes any more
+    async::Scope watching_;
 };
 
 /// Runs a daemon until it is told to end; the program's exit code.

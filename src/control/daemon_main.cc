@@ -18,6 +18,7 @@
 #include "control/api_server.h"
 #include "control/daemon.h"
 #include "control/head_identity.h"
+#include "control/tree_mount.h"
 #include "io/uring/reactor.h"
 
 namespace dst::control {
@@ -123,6 +124,8 @@ Outcome<> serve(const DaemonOptions& options, io::uring::Reactor& reactor, Daemo
     };
     // First, for it is what two daemons in one run_dir fall out over.
     TRY(const auto api, ApiServer::start(socket_path(config), daemon, spawn));
+    TreeMount tree(reactor, config, daemon.tree(), operations);
+    daemon.on_change([&tree] { tree.changed(); });
     Outcome<> started = reactor.block_on(daemon.start());
     if (started) {
         const Signals signals([&reactor] { reactor.post([&reactor] { reactor.stop(); }); });
@@ -133,6 +136,8 @@ Outcome<> serve(const DaemonOptions& options, io::uring::Reactor& reactor, Daemo
         log::info("told to stop: finishing requests");
     }
     api->stop();
+    daemon.on_change({});
+    tree.close();
     reactor.block_on(daemon.stop(operations));
     return started;
 }

@@ -76,6 +76,44 @@ mirror::ReadPolicy read_policy_of(ReadPolicy policy) {
     return mirror::ReadPolicy::nearest;
 }
 
+StorageStatus status_of(const storage::Storage& storage) {
+    storage::StorageStatus from = storage.status();
+    StorageStatus to{.name = std::move(from.name),
+                     .algorithm = std::move(from.algorithm),
+                     .size = from.size,
+                     .state = state_of(from.state),
+                     .reason = std::move(from.reason),
+                     .since = from.since,
+                     .attached_as = {},
+                     .nodes = {},
+                     .resync = {.done = from.resync.done,
+                                .total = from.resync.total,
+                                .rate = from.resync.bytes_per_second}};
+    if (const auto& found = from.comparison)
+        to.verify = {.running = found->is_running,
+                     .complete = found->is_complete,
+                     .done = found->done,
+                     .total = found->total,
+                     .different = found->different,
+                     .repaired = found->repaired,
+                     .skipped = found->skipped};
+    if (const auto resync = storage.resync_settings()) {
+        to.resync.size = resync->window;
+        to.resync.timeout = resync->interval;
+    }
+    for (storage::NodeStatus& node : from.nodes)
+        to.nodes.push_back({.cookie = node::to_string(node.cookie),
+                            .type = std::move(node.type),
+                            .start = node.start,
+                            .size = node.size,
+                            .in_sync = node.in_sync,
+                            .connected = node.connected,
+                            .stale = node.stale,
+                            .reason = std::move(node.reason),
+                            .flags = std::move(node.flags)});
+    return to;
+}
+
 std::string join(const std::vector<std::string>& names) {
     return fmt::format("{}", fmt::join(names, ", "));
 }
@@ -277,6 +315,12 @@ Outcome<> Engine::set_resync(const std::string& name, const ResyncChange& change
     return changed.set_resync(settings);
 }
 
+Outcome<> Engine::remake_storage(const StorageSpec& spec, ByteCount replay_window) {
+    CHECK(!storages_.at(spec.name)->is_started() && check_unused(spec.name));
+    storages_.erase(spec.name);
+    return add_storage(spec, replay_window);
+}
+
 async::Task<Outcome<std::unique_ptr<block::Device>>> Engine::open_device(const ExportSpec& spec) {
     if (const auto* memory = std::get_if<MemoryDevice>(&spec.device))
         co_return node::open_memory(around_.world, memory->size);
@@ -437,41 +481,36 @@ async::Task<void> Engine::shut_down(io::TimePoint deadline) {
     co_await leaving_.join();
 }
 
+void Engine::measure(Figures& figures) const {
+    for (const StorageStatus& of : figures.status.storages) {
+        const auto at = storages_.find(of.name);
+        if (at == storages_.end()) continue;
+        const storage::Storage& storage = *at->second;
+        figures.storages.emplace(of.name, StorageFigures{.measures = &storage.measures(),
+                                                         .queueing = &storage.queueing(),
+                                                         .waiting = storage.requests_waiting(),
+                                                         .nodes = storage.node_measures()});
+    }
+    for (const ExportStatus& of : figures.status.exports) {
+        const exporter::Export* const shown = exporter_.find(of.name);
+        if (shown == nullptr) continue;
+        figures.exports.emplace(of.name,
+                                ExportFigures{.measures = &shown->measures(),
+                                              .checksum_errors = shown->checksum_errors()});
+    }
+}
+
+std::optional<StorageStatus> Engine::report(std::string_view name) const {
+    const auto at = storages_.find(name);
+    if (at == storages_.end()) return std::nullopt;
+    return status_of(*at->second);
+}
+
 void Engine::report(const Config& config, Status& status) const {
     for (const StorageSpec& spec : config.storages) {
         const auto at = storages_.find(spec.name);
         if (at == storages_.end()) continue;
-        storage::StorageStatus from = at->second->status();
-        StorageStatus to{.name = from.name,
-                         .algorithm = from.algorithm,
-                         .size = from.size,
-                         .state = state_of(from.state),
-                         .reason = from.reason,
-                         .since = from.since,
-                         .attached_as = {},
-                         .nodes = {},
-                         .resync = {.done = from.resync.done,
-                                    .total = from.resync.total,
-                                    .rate = from.resync.bytes_per_second}};
-        if (const auto& found = from.comparison)
-            to.verify = {.running = found->is_running,
-                         .complete = found->is_complete,
-                         .done = found->done,
-                         .total = found->total,
-                         .different = found->different,
-                         .repaired = found->repaired,
-                         .skipped = found->skipped};
-        for (storage::NodeStatus& node : from.nodes)
-            to.nodes.push_back({.cookie = node::to_string(node.cookie),
-                                .type = node.type,
-                                .start = node.start,
-                                .size = node.size,
-                                .in_sync = node.in_sync,
-                                .connected = node.connected,
-                                .stale = node.stale,
-                                .reason = node.reason,
-                                .flags = std::move(node.flags)});
-        status.storages.push_back(std::move(to));
+        status.storages.push_back(status_of(*at->second));
     }
     for (const ExportSpec& spec : config.exports) {
         const exporter::Export* const shown = exporter_.find(spec.name);

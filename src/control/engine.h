@@ -5,6 +5,7 @@
 
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -12,7 +13,9 @@
 #include "algorithm/registry.h"
 #include "async/scope.h"
 #include "block/buffer.h"
+#include "control/attributes.h"
 #include "control/config.h"
+#include "control/metrics.h"
 #include "control/operations.h"
 #include "control/status.h"
 #include "export/exporter.h"
@@ -55,6 +58,8 @@ class Engine {
     async::Task<Outcome<>> mark_node(std::string storage, std::string node, NodeMark mark);
     Outcome<> begin_comparison(const std::string& storage, bool repair);
     Outcome<> set_resync(const std::string& storage, const ResyncChange& change);
+    /// Makes a storage anew that is stopped and that nobody uses.
+    Outcome<> remake_storage(const StorageSpec& spec, ByteCount replay_window);
 
     /// Opens the device and shows it. Suspends.
     async::Task<Outcome<>> add_export(ExportSpec spec);
@@ -70,6 +75,12 @@ class Engine {
 
     /// `config` says in which order.
     void report(const Config& config, Status& status) const;
+    /// Adds what was counted.
+    void measure(Figures& figures) const;
+    /// Nothing if there is no storage of that name.
+    [[nodiscard]] std::optional<StorageStatus> report(std::string_view storage) const;
+    /// Woken whenever something that is reported may have changed.
+    [[nodiscard]] async::WaitQueue& changes() { return around_.any_change; }
     [[nodiscard]] bool has_storage(const std::string& name) const {
         return storages_.contains(name);
     }
@@ -96,7 +107,7 @@ class Engine {
     block::Account connections_;
     storage::Surroundings around_;
     std::map<std::string, Shown> shown_;
-    std::map<std::string, std::unique_ptr<storage::Storage>> storages_;
+    std::map<std::string, std::unique_ptr<storage::Storage>, std::less<>> storages_;
     async::Scope leaving_;         // has the devices of exports that were removed
     exporter::Exporter exporter_;  // last: its sessions use all of the above
 };

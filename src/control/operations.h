@@ -8,6 +8,7 @@
 #include <chrono>
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -45,6 +46,11 @@ class Operations {
     virtual ~Operations() = default;
 
     virtual async::Task<Outcome<Status>> status() = 0;
+    /// The page for Prometheus.
+    virtual async::Task<Outcome<std::string>> metrics() = 0;
+    /// {"last": N, "events": [...]}, those after number `after` (events.h). `wait`: not before
+    /// there is one, or some seconds have passed.
+    virtual async::Task<Outcome<std::string>> events(std::uint64_t after, bool wait) = 0;
 
     /// `start`: form it at once; else it is there, stopped.
     virtual async::Task<Outcome<>> storage_create(StorageSpec spec, bool start) = 0;
@@ -68,6 +74,13 @@ class Operations {
                                                 NodeSpec spec, Adding how) = 0;
     virtual async::Task<Outcome<>> node_mark(std::string storage, std::string node,
                                              NodeMark mark) = 0;
+    /// The storage stays, stopped and empty. Refused (`busy`) as `storage_remove` is.
+    virtual async::Task<Outcome<>> remove_all_nodes(std::string storage) = 0;
+
+    /// What the tree has at `path` (attribute_tree.h), as JSON: {"value": "sync"} of a file,
+    /// {"entries": ["alg", ...]} of a folder.
+    virtual async::Task<Outcome<std::string>> tree_read(std::string path) = 0;
+    virtual async::Task<Outcome<>> tree_write(std::string path, std::string value) = 0;
 
     virtual async::Task<Outcome<>> export_add(ExportSpec spec) = 0;
     /// Closes its connections.
@@ -79,6 +92,18 @@ class Operations {
     virtual async::Task<Outcome<std::vector<AlgorithmStatus>>> algorithm_list() = 0;
     /// Refused (`busy`) while a storage uses it.
     virtual async::Task<Outcome<>> algorithm_unload(std::string name) = 0;
+};
+
+/// What can be seen of a running daemon at once, on the reactor's thread.
+class View {
+  public:
+    [[nodiscard]] virtual std::vector<std::string> storage_names() const = 0;
+    /// Null if there is none of that name. A picture of now: it does not change.
+    [[nodiscard]] virtual std::shared_ptr<const StorageStatus> storage(
+        std::string_view name) const = 0;
+
+  protected:
+    ~View() = default;
 };
 
 /// Calls `make` on the reactor's thread, and runs there the task that it makes. May itself be

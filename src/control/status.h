@@ -4,6 +4,7 @@
 // sectors, rates bytes a second, times RFC 3339 in UTC.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -44,6 +45,9 @@ struct ResyncStatus {
     SectorCount done;
     SectorCount total;
     std::uint64_t rate = 0;  // bytes a second
+    /// Settings: its window, and the time between its worker's checks. 0: it has no resync.
+    SectorCount size{};
+    std::chrono::milliseconds timeout{0};
     friend bool operator==(const ResyncStatus&, const ResyncStatus&) = default;
 };
 
@@ -114,6 +118,8 @@ struct Status {
     std::vector<AlgorithmStatus> algorithms;
     /// Differences from the configuration file, things that do not work here.
     std::vector<std::string> warnings;
+    /// Number of the last event (events.h).
+    std::uint64_t last_event = 0;
     friend bool operator==(const Status&, const Status&) = default;
 };
 

@@ -2,6 +2,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "control/attributes.h"
 #include "control/status.h"
 
 namespace dst::control {
@@ -27,15 +28,10 @@ Json made(const std::vector<T>& items) {
 }
 
 Json made(const NodeStatus& node) {
-    return {{"cookie", node.cookie},
-            {"type", node.type},
-            {"start", node.start.value()},
-            {"size", node.size.value()},
-            {"state", node.in_sync ? "sync" : "notsync"},
-            {"connected", node.connected},
-            {"stale", node.stale.value()},
-            {"reason", node.reason},
-            {"flags", node.flags}};
+    return {
+        {"cookie", node.cookie},       {"type", node.type},         {"start", node.start.value()},
+        {"size", node.size.value()},   {"state", sync_state(node)}, {"connected", node.connected},
+        {"stale", node.stale.value()}, {"reason", node.reason},     {"flags", node.flags}};
 }
 
 Json made(const ComparisonStatus& comparison) {
@@ -60,7 +56,9 @@ Json made(const StorageStatus& storage) {
                  {"resync",
                   {{"done", storage.resync.done.value()},
                    {"total", storage.resync.total.value()},
-                   {"rate", storage.resync.rate}}}};
+                   {"rate", storage.resync.rate},
+                   {"size", storage.resync.size.value()},
+                   {"timeout", storage.resync.timeout.count()}}}};
     if (storage.verify) json["verify"] = made(*storage.verify);
     return json;
 }
@@ -137,17 +135,18 @@ std::optional<ComparisonStatus> read_comparison(const Json& json) {
 
 StorageStatus read_storage(const Json& json) {
     const Json resync = json.value("resync", Json::object());
-    return {
-        json.value("name", ""),
-        json.value("algorithm", ""),
-        sectors(json, "size"),
-        read_state(json.value("state", "")),
-        json.value("reason", ""),
-        time(json, "since"),
-        texts(json, "attached_as"),
-        list(json, "nodes", read_node),
-        {sectors(resync, "done"), sectors(resync, "total"), resync.value("rate", std::uint64_t{0})},
-        read_comparison(json.value("verify", Json()))};
+    return {json.value("name", ""),
+            json.value("algorithm", ""),
+            sectors(json, "size"),
+            read_state(json.value("state", "")),
+            json.value("reason", ""),
+            time(json, "since"),
+            texts(json, "attached_as"),
+            list(json, "nodes", read_node),
+            {sectors(resync, "done"), sectors(resync, "total"),
+             resync.value("rate", std::uint64_t{0}), sectors(resync, "size"),
+             std::chrono::milliseconds(resync.value("timeout", std::int64_t{0}))},
+            read_comparison(json.value("verify", Json()))};
 }
 
 ExportStatus read_export(const Json& json) {
@@ -172,7 +171,8 @@ std::string to_json(const Status& status) {
          {"storages", made(status.storages)},
          {"exports", made(status.exports)},
          {"algorithms", made(status.algorithms)},
-         {"warnings", status.warnings}});
+         {"warnings", status.warnings},
+         {"last_event", status.last_event}});
 }
 
 std::string to_json(const std::vector<StorageStatus>& storages) {
@@ -196,7 +196,8 @@ Outcome<Status> parse_status(std::string_view text) {
                       list(json, "storages", read_storage),
                       list(json, "exports", read_export),
                       list(json, "algorithms", read_algorithm),
-                      texts(json, "warnings")};
+                      texts(json, "warnings"),
+                      json.value("last_event", std::uint64_t{0})};
     } catch (const std::exception&) {
         return refuse(ErrorCode::corrupt,
                       "the answer is no status of dst; use a dst of the daemon's version");

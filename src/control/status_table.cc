@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "control/attributes.h"
 #include "control/durations.h"
 #include "control/status.h"
 
@@ -118,7 +119,7 @@ Row node_row(const StorageStatus& storage, const NodeStatus& node) {
             Cell(node.type),
             Cell(shown(SectorCount(node.start.value()))),
             Cell(shown(node.size)),
-            node.in_sync ? Cell("sync", Colour::good) : Cell("notsync", Colour::doubtful),
+            Cell(sync_state(node), node.in_sync ? Colour::good : Colour::doubtful),
             node.connected ? Cell("up", Colour::good) : Cell("down", Colour::bad),
             Cell(node.stale == SectorCount(0) ? "" : shown(node.stale)),
             Cell(joined(node.flags)),

@@ -61,7 +61,8 @@ TEST(StatusJson, has_the_names_of_the_contract) {
     EXPECT_EQ(storage.at("since"), "2026-01-31T12:00:00.000Z");
     EXPECT_EQ(storage.at("attached_as").at(0), "/dev/ublkb0");
     EXPECT_EQ(storage.at("resync"),
-              nlohmann::json({{"done", 100}, {"total", 200}, {"rate", 1 << 20}}));
+              nlohmann::json(
+                  {{"done", 100}, {"total", 200}, {"rate", 1 << 20}, {"size", 0}, {"timeout", 0}}));
     const auto& node = storage.at("nodes").at(1);
     EXPECT_EQ(node.at("cookie"), "0123456789abcdef");
     EXPECT_EQ(node.at("type"), "R: 127.0.0.1:10810/disk0");

@@ -11,6 +11,7 @@
 #include "async/wait.h"
 #include "block/buffer.h"
 #include "block/device.h"
+#include "block/measures.h"
 #include "export/access.h"
 #include "export/reservation.h"
 #include "nbd/server_session.h"
@@ -48,6 +49,9 @@ class Export {
     /// What a client with that access is told.
     [[nodiscard]] nbd::ExportInfo info(Access access) const;
     [[nodiscard]] std::size_t clients() const { return clients_; }
+    [[nodiscard]] const block::Measures& measures() const { return measures_; }
+    /// Frames of clients that did not hold what their checksum says.
+    [[nodiscard]] std::uint64_t checksum_errors() const { return checksum_errors_; }
 
     /// Opens `session` for `id`: closes all older ones of the same owner and waits until they are
     /// gone. False if a newer one is open. Suspends.
@@ -88,6 +92,8 @@ class Export {
     block::Account& account_;
     bool is_closing_ = false;
     std::size_t clients_ = 0;
+    block::Measures measures_;
+    std::uint64_t checksum_errors_ = 0;
     std::vector<Guest> guests_;
     async::WaitQueue left_;
     std::shared_ptr<Reservation> reservation_;

@@ -43,6 +43,8 @@ class ServedExport final : public nbd::Served {
         return export_.reservation()->release(*id_, number);
     }
     void has_calmed() override { export_.reservation()->has_calmed(); }
+    block::Measures* measures() override { return &export_.measures_; }
+    void has_wrong_checksum() override { ++export_.checksum_errors_; }
 
   private:
     Export& export_;

@@ -113,14 +113,14 @@ class TakeoverTest : public testing::Test {
 TEST_F(TakeoverTest, a_majority_is_enough_though_another_head_holds_the_rest) {
     run_test([](TakeoverTest& t) -> Task<void> {
         t.make_storage();
-        EXPECT_TRUE(t.storage->start().has_value());
+        EXPECT_TRUE(t.storage->start({}).has_value());
         auto formed = co_await t.storage->formed(t.world.clock.now() + 5s);
         EXPECT_TRUE(formed.has_value()) << formed.error().text;
         EXPECT_TRUE((co_await t.storage->stop(t.world.clock.now() + 5s)).has_value());
         for (std::size_t at = 0; at < 3; ++at) EXPECT_EQ(t.holder(at), 0U);
         co_await t.other_takes(0);
 
-        EXPECT_TRUE(t.storage->start().has_value());
+        EXPECT_TRUE(t.storage->start({}).has_value());
         formed = co_await t.storage->formed(t.world.clock.now() + 5s);
         EXPECT_TRUE(formed.has_value()) << formed.error().text;
         EXPECT_EQ(t.holder(0), kOther) << "it is connected: displaced only by force";
@@ -132,14 +132,14 @@ TEST_F(TakeoverTest, a_majority_is_enough_though_another_head_holds_the_rest) {
 TEST_F(TakeoverTest, who_can_not_start_claims_nothing) {
     run_test([](TakeoverTest& t) -> Task<void> {
         t.make_storage();
-        EXPECT_TRUE(t.storage->start().has_value());
+        EXPECT_TRUE(t.storage->start({}).has_value());
         auto formed = co_await t.storage->formed(t.world.clock.now() + 5s);
         EXPECT_TRUE(formed.has_value()) << formed.error().text;
         EXPECT_TRUE((co_await t.storage->stop(t.world.clock.now() + 5s)).has_value());
         co_await t.other_takes(0);
         co_await t.other_takes(2);
 
-        EXPECT_TRUE(t.storage->start().has_value());
+        EXPECT_TRUE(t.storage->start({}).has_value());
         formed = co_await t.storage->formed(t.world.clock.now() + 2s);
         EXPECT_FALSE(formed.has_value());
         EXPECT_EQ(t.holder(0), kOther);

@@ -65,6 +65,9 @@ class Clock {
     virtual ~Clock() = default;
     [[nodiscard]] virtual TimePoint now() const = 0;
     [[nodiscard]] virtual WallTime wall_now() const = 0;
+    /// When this turn of the thread began, or not much later: for statistics, which shall cost
+    /// nothing.
+    [[nodiscard]] virtual TimePoint turn_time() const { return now(); }
 
   private:
     friend class Timer;

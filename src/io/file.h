@@ -8,6 +8,7 @@
 #include <string>
 
 #include "async/task.h"
+#include "base/latency.h"
 #include "base/result.h"
 #include "base/units.h"
 
@@ -43,6 +44,13 @@ struct FileExtent {
     bool zero = false;
 };
 
+/// How long a file's calls took, from the call to the kernel's answer.
+struct FileTimes {
+    Latency read;
+    Latency write;
+    Latency sync;
+};
+
 /// An open file or block device. Requests may overlap in time; offsets, lengths and (for
 /// `CacheMode::direct`) addresses are multiples of `info().block_bytes`. Every call suspends until
 /// the kernel has answered. Must not be destroyed while a call is in flight.
@@ -72,6 +80,8 @@ class File {
     virtual async::Task<Result<FileExtent>> extent(ByteOffset at, ByteCount count) = 0;
     /// Asks anew how large it is (files grow); updates `info()`.
     virtual async::Task<Result<ByteCount>> refresh_size() = 0;
+    /// Null if nobody measures.
+    [[nodiscard]] virtual const FileTimes* times() const { return nullptr; }
 };
 
 class FileSystem {

@@ -28,7 +28,7 @@ TEST(Majority, waits_for_votes_and_names_them) {
     const auto wait =
         expect_wait(situation({place(0, form), away(1), away(2, "no route")}), Kind::no_majority);
     EXPECT_EQ(wait.reason,
-              "1 of 3 votes are there, and 2 are a majority; waits for node 00000000000000c1 (R: "
+              "1 of 3 votes is there, and 2 are a majority; waits for node 00000000000000c1 (R: "
               "host1:10809/disk): connection refused, node 00000000000000c2 (R: host2:10809/disk): "
               "no route; --force starts it all the same");
 }

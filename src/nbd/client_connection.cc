@@ -85,6 +85,7 @@ async::Task<std::string> ClientConnection::run() {
     running_ = true;
     scope_.spawn(send_all_frames());
     const Result<> received = co_await receive_all();
+    had_wrong_checksum_ = !ended_ && is_wrong_checksum(received.error());
     if (!ended_) shutdown(reason_of(received.error()));
     sender_.close();
     co_await scope_.join();

@@ -120,6 +120,8 @@ class ClientConnection {
     /// When the last byte came in.
     [[nodiscard]] io::TimePoint last_received() const { return last_received_; }
     [[nodiscard]] bool ended() const { return ended_; }
+    /// It ended because a frame did not hold what its checksum says.
+    [[nodiscard]] bool had_wrong_checksum() const { return had_wrong_checksum_; }
     /// `run()` is under way.
     [[nodiscard]] bool is_running() const { return running_; }
 
@@ -153,6 +155,7 @@ class ClientConnection {
     ServerFacts facts_;
     bool may_succeed_later_ = true;
     bool ended_ = false;
+    bool had_wrong_checksum_ = false;
     bool running_ = false;
     const char* end_reason_ = "";
     io::TimePoint last_received_;

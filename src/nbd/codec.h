@@ -151,6 +151,13 @@ template <WireHeader Header>
     return {};
 }
 
+/// Whether an error says that a frame did not hold what its checksum says: all such errors, and no
+/// others, begin like this.
+[[nodiscard]] inline bool is_wrong_checksum(const Error& error) {
+    return error.code == ErrorCode::corrupt &&
+           std::string_view(error.what).starts_with("checksum of a ");
+}
+
 /// What the first four bytes of a server's message begin. In plain framing with structured
 /// replies both occur; simple replies never occur in checksummed framing.
 enum class ReplyKind : std::uint8_t { simple, chunk };

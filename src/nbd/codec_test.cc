@@ -108,8 +108,20 @@ TEST(Codec, each_flipped_bit_of_a_payload_is_detected) {
         const std::byte mask{static_cast<unsigned char>(1 << bit % 8)};
         payload[bit / 8] ^= mask;
         EXPECT_EQ(check_payload(crc, payload).error().code, ErrorCode::corrupt);
+        EXPECT_TRUE(is_wrong_checksum(check_payload(crc, payload).error()));
         payload[bit / 8] ^= mask;
     }
+}
+
+TEST(Codec, a_wrong_checksum_is_told_from_other_corruption) {
+    Bytes frame(frame_size<RequestHeader>(true));
+    encode_frame(std::span(frame), kRequest, true, 0);
+    frame[8] ^= std::byte{1};
+    EXPECT_TRUE(is_wrong_checksum(decode_frame<RequestHeader>(frame, true).error()));
+    Bytes plain(frame_size<RequestHeader>(false));
+    encode_frame(std::span(plain), kRequest, false, 0);
+    plain[0] ^= std::byte{1};
+    EXPECT_FALSE(is_wrong_checksum(decode_frame<RequestHeader>(plain, false).error()));
 }
 
 TEST(Codec, a_wrong_magic_number_is_corrupt_even_with_right_checksums) {

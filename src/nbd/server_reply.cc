@@ -183,7 +183,9 @@ async::Task<void> ServerSession::serve_whole_read(Slot& slot) {
         const SectorCount most = sectors_floor(ByteCount(block::kPayloadMaxBytes));
         slot.request.range = {at, std::min(most, whole.end() - at)};
         slot.request.data = piece.bytes().first(to_bytes(slot.request.range.count).value());
+        const io::TimePoint asked_at = world_.clock.turn_time();
         const Result<> done = co_await execute(slot.request);
+        note(slot.request, done, asked_at);
         if (!may_answer(done)) {
             release(slot);
             co_return;
@@ -236,7 +238,9 @@ async::Task<void> ServerSession::send_long_read(Slot& slot) {
         const bool is_last = at + count == whole.end();
         slot.request.range = {at, count};
         slot.request.data = slot.buffer.bytes().first(to_bytes(count).value());
+        const io::TimePoint asked_at = world_.clock.turn_time();
         const Result<> done = co_await execute(slot.request);
+        note(slot.request, done, asked_at);
         slot.part_of_long_read = !is_last && done.has_value();
         slot.was_sent = false;
         if (!may_answer(done)) {
@@ -284,7 +288,9 @@ async::Task<void> ServerSession::serve_block_status(Slot& slot) {
     auto* const first = new (bytes.data()) block::Extent[room];
     block::ExtentList extents(std::span(first, room));
     slot.request.extents = &extents;
+    const io::TimePoint asked_at = world_.clock.turn_time();
     const Result<> done = co_await execute(slot.request);
+    note(slot.request, done, asked_at);
     if (!may_answer(done))
         release(slot);
     else if (!done)

@@ -106,6 +106,7 @@ async::Task<void> ServerSession::run() {
         stall_timer_->disarm();
         has_ended_ = true;
         served_->has_calmed();
+        if (!done && is_wrong_checksum(done.error())) served_->has_wrong_checksum();
         if (!done)
             end(done.error().code == ErrorCode::cancelled ? "the client went away"
                                                           : done.error().what);
@@ -403,7 +404,9 @@ async::Task<void> ServerSession::serve_piece(std::shared_ptr<LongWrite> all, blo
     request.data = buffer.bytes().first(to_bytes(request.range.count).value());
     request.buffer = &buffer;
     const ChangeInFlight in_flight(*this, request.op);
+    const io::TimePoint asked_at = world_.clock.turn_time();
     const Result<> done = co_await execute(request);
+    note(request, done, asked_at);
     if (!done && all->result) all->result = done;
     if (--all->pieces_left > 0) co_return;
     if (may_answer(all->result))
@@ -458,6 +461,12 @@ async::Task<Result<>> ServerSession::execute(block::Request& request) {
     return served_->device().execute(request);
 }
 
+void ServerSession::note(const block::Request& request, const Result<>& done,
+                         io::TimePoint asked_at) {
+    if (block::Measures* const measures = served_->measures(); measures != nullptr)
+        measures->note(request, done, world_.clock.turn_time() - asked_at);
+}
+
 async::Task<Result<>> ServerSession::refuse(Error error) { co_return std::unexpected(error); }
 
 /// What a device that has lost changes says is not for this client's ears: he connects anew, is
@@ -470,7 +479,9 @@ bool ServerSession::may_answer(const Result<>& done) {
 
 async::Task<void> ServerSession::serve(Slot& slot) {
     const ChangeInFlight in_flight(*this, slot.request.op);
+    const io::TimePoint asked_at = world_.clock.turn_time();
     const Result<> done = co_await execute(slot.request);
+    note(slot.request, done, asked_at);
     if (may_answer(done))
         reply(slot, done);
     else

@@ -16,6 +16,7 @@
 #include "async/task.h"
 #include "block/buffer.h"
 #include "block/device.h"
+#include "block/measures.h"
 #include "io/world.h"
 #include "nbd/codec.h"
 #include "nbd/frame_sender.h"
@@ -44,6 +45,10 @@ class Served {
     /// For this client's session. Granted only once nobody else's change is in flight. Suspends.
     virtual async::Task<Ruling> claim(Claim claim);
     [[nodiscard]] virtual Ruling release(std::uint64_t number);
+    /// Where to note what was asked, and how long it took; null: nowhere.
+    [[nodiscard]] virtual block::Measures* measures() { return nullptr; }
+    /// A frame of this client did not hold what its checksum says.
+    virtual void has_wrong_checksum() {}
     /// The last change of this client that was in flight is done, or its connection has ended.
     virtual void has_calmed() {}
     /// False once the device has lost changes: what it reads then may be older than what its client
@@ -129,6 +134,7 @@ class ServerSession {
     async::Task<block::Buffer> allocate(std::uint64_t bytes);
     async::Task<Result<>> execute(block::Request& request);
     async::Task<Result<>> refuse(Error error);
+    void note(const block::Request& request, const Result<>& done, io::TimePoint asked_at);
     [[nodiscard]] bool may_answer(const Result<>& done);
     async::Task<void> serve(Slot& slot);
     async::Task<void> serve_long_read(Slot& slot);

@@ -33,6 +33,7 @@ class FileDevice final : public block::Device {
     [[nodiscard]] std::uint64_t instance() const override { return instance_; }
     [[nodiscard]] std::uint64_t identity() const override { return file_->info().identity; }
     [[nodiscard]] io::File& file() { return *file_; }
+    [[nodiscard]] const io::File& file() const { return *file_; }
 
   private:
     async::Task<Result<>> flush();

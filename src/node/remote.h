@@ -19,6 +19,7 @@
 #include "async/wait.h"
 #include "block/buffer.h"
 #include "block/device.h"
+#include "block/measures.h"
 #include "io/interrupt.h"
 #include "io/world.h"
 #include "nbd/client_connection.h"
@@ -57,6 +58,16 @@ struct RemoteSettings {
 };
 
 /// What can be seen of a remote node.
+/// Of a remote node, from its making on.
+struct RemoteMeasures {
+    /// From when it was asked to the answer, links lost and found included.
+    block::Measures requests;
+    /// The part of that from when it was sent last: what the wire and the peer take.
+    block::ByOp<Latency> wire;
+    /// Frames that did not hold what their checksum says.
+    std::uint64_t checksum_errors = 0;
+};
+
 struct RemoteStatus {
     LinkState link = LinkState::stopped;
     /// Why it is in this state, for a person.
@@ -154,6 +165,7 @@ class Remote final : public block::Device, public block::Reclaimable {
     [[nodiscard]] std::uint64_t identity() const override { return identity_; }
 
     [[nodiscard]] RemoteStatus status() const;
+    [[nodiscard]] const RemoteMeasures& measures() const { return measures_; }
     [[nodiscard]] bool is_ready() const {
         return link_ == LinkState::ready && connection_ && !connection_->ended();
     }
@@ -250,6 +262,7 @@ class Remote final : public block::Device, public block::Reclaimable {
     std::string gate_said_;          // why the connection is to be made anew
     std::uint64_t session_ = 0;
     std::uint64_t reconnects_ = 0;
+    RemoteMeasures measures_;
 
     // What the peer is. Taken at the first connection, compared at each later one.
     block::Geometry geometry_;

@@ -15,6 +15,7 @@ struct Remote::Pending : nbd::Call {
 
     Remote& owner;
     io::TimePoint since;
+    io::TimePoint sent_at;              // the last time
     bool held_out = false;              // failed because nothing could answer for too long
     bool ends_with_connection = false;  // is not sent again on another one
     bool is_done = false;
@@ -34,6 +35,8 @@ struct Remote::Pending : nbd::Call {
   protected:
     ~Pending() = default;
 
+    void on_send() override { sent_at = owner.world_.clock.turn_time(); }
+
   private:
     void on_answer(Result<> answer) override { owner.answered(*this, answer); }
 };
@@ -49,7 +52,10 @@ struct Remote::FlushCall final : Pending {
     std::uint64_t covers = 0;
 
   private:
-    void on_send() override { covers = owner.answer_sequence_; }
+    void on_send() override {
+        Pending::on_send();
+        covers = owner.answer_sequence_;
+    }
 };
 
 /// A change: in flight, then kept in the window until it is durable. Reused.
@@ -70,7 +76,6 @@ struct Remote::PingCall final : Pending {
     nbd::OwnCommand command;
     bool is_out = false;
     bool counts = false;  // over a connection that the gate had let in
-    io::TimePoint sent_at;
 
   private:
     void on_send() override { sent_at = owner.world_.clock.now(); }

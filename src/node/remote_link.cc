@@ -211,6 +211,7 @@ async::Task<std::string> Remote::serve_connection() {
     }
     if (goes_on && !connection_->ended() && !stopping_) become_ready();
     co_await running.join();
+    if (connection_->had_wrong_checksum()) ++measures_.checksum_errors;
     co_return fenced_.empty() ? ended : fenced_;
 }
 

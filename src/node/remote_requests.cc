@@ -156,6 +156,11 @@ void Remote::answered(Pending& call, Result<> answer) {
         return;
     }
     if (change != nullptr && answer) keep(*change);
+    if (call.own == nullptr) {
+        const io::TimePoint now = world_.clock.turn_time();
+        measures_.requests.note(call.request, answer, now - call.since);
+        measures_.wire[call.request.op].add(now - call.sent_at);
+    }
     call.finish(answer);
 }
 

@@ -190,4 +190,18 @@ void Member::node_lost() {
     owner_.member_changed(*this);
 }
 
+NodeMeasures Member::measures(node::Cookie cookie) const {
+    NodeMeasures measures{.cookie = cookie};
+    if (remote_) {
+        const node::RemoteStatus status = remote_->status();
+        measures.remote = &remote_->measures();
+        // The first connection is none that was lost before.
+        measures.reconnects = status.reconnects - std::min<std::uint64_t>(status.reconnects, 1);
+        measures.replayed = status.replayed;
+    } else if (const auto* const file = dynamic_cast<const node::FileDevice*>(local_.get())) {
+        measures.disk = file->file().times();
+    }
+    return measures;
+}
+
 }  // namespace dst::storage

@@ -74,6 +74,7 @@ class Member final : private node::Observer {
     /// Words of the tree's `flags` that speak of the device.
     [[nodiscard]] std::vector<std::string> flags() const;
     [[nodiscard]] const MemberSpec& spec() const { return spec_; }
+    [[nodiscard]] NodeMeasures measures(node::Cookie cookie) const;
     /// 0, unless the device is another instance than the one that was opened: it has lost changes.
     [[nodiscard]] std::uint64_t instance_change() const {
         return opened_instance_ == 0 ? 0 : device()->instance() ^ opened_instance_;

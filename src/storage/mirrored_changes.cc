@@ -252,7 +252,11 @@ async::Task<Outcome<>> MirroredStorage::mark_clean(node::Cookie node) {
     if (is_formed()) {
         CO_TRY(const NodeRecord* const record, record_of(node));
         if (record->is_witness) co_return refuse("a witness has no data that could be right");
-        if (record->attached) co_return Outcome<>{};
+        // As the status has it: an age that attaches it may be on its way.
+        const auto views = mirror_->nodes();
+        const auto view = std::ranges::find(views, node, &mirror::Mirror::NodeView::cookie);
+        if (view != views.end() && view->state == mirror::NodeState::attached)
+            co_return Outcome<>{};
         if (mirror_->obstacle().empty())
             co_return refuse(ErrorCode::not_permitted,
                              fmt::format("{} lacks changes, and other nodes have them: they are "

@@ -162,4 +162,11 @@ StorageStatus MirroredStorage::status() const {
     return status;
 }
 
+std::vector<NodeMeasures> MirroredStorage::node_measures() const {
+    std::vector<NodeMeasures> all;
+    for (const auto& place : places_)
+        all.push_back(place->member().measures(place->cookie().value_or(0)));
+    return all;
+}
+
 }  // namespace dst::storage

@@ -295,4 +295,10 @@ StorageStatus PlainStorage::status() const {
     return status;
 }
 
+std::vector<NodeMeasures> PlainStorage::node_measures() const {
+    std::vector<NodeMeasures> all;
+    for (const auto& placed : members_) all.push_back(placed->member.measures(placed->cookie));
+    return all;
+}
+
 }  // namespace dst::storage

@@ -29,6 +29,7 @@ class PlainStorage final : public Storage, private Member::Owner {
                                     io::TimePoint deadline) override;
     [[nodiscard]] bool is_started() const override { return algorithm_ != nullptr; }
     [[nodiscard]] StorageStatus status() const override;
+    [[nodiscard]] std::vector<NodeMeasures> node_measures() const override;
     [[nodiscard]] std::string obstacle() const override;
     [[nodiscard]] block::Geometry geometry() const override;
     /// Another one, too, when a storage that is one of its nodes has lost changes.

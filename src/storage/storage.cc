@@ -61,6 +61,7 @@ Storage::Storage(Surroundings& around, Settings settings)
     : around_(around),
       settings_(std::move(settings)),
       since_(around.world.clock.wall_now()),
+      changes_(around.any_change),
       instance_(draw(around.world.random)) {}
 
 Storage::~Storage() = default;
@@ -125,12 +126,21 @@ async::Task<Result<>> Storage::execute(block::Request& request) {
     };
     if (!is_formed_) co_return fail(ErrorCode::shutting_down, "the storage is not running");
     const InFlight in_flight(*this);
-    if (request.op == block::Op::flush) co_return co_await perform(request);
+    const io::Clock& clock = around_.world.clock;
+    const io::TimePoint asked_at = clock.turn_time();
+    if (request.op == block::Op::flush) {
+        const Result<> done = co_await perform(request);
+        measures_.note(request, done, clock.turn_time() - asked_at);
+        co_return done;
+    }
     using Mode = async::RangeLock::Mode;
     async::RangeLock::Hold hold(locks_, request.range,
                                 block::is_change(request.op) ? Mode::exclusive : Mode::shared);
     co_await hold.granted();
-    co_return co_await perform(request);
+    queueing_[request.op].add(clock.turn_time() - asked_at);
+    const Result<> done = co_await perform(request);
+    measures_.note(request, done, clock.turn_time() - asked_at);
+    co_return done;
 }
 
 Outcome<> Storage::refuse_as_no_mirror() const {

@@ -18,6 +18,7 @@
 #include "async/range_lock.h"
 #include "async/scope.h"
 #include "block/device.h"
+#include "block/measures.h"
 #include "io/world.h"
 #include "node/local.h"
 #include "node/remote.h"
@@ -131,6 +132,15 @@ struct ResyncSettings {
     std::chrono::milliseconds interval;  // between the worker's checks
 };
 
+/// Of a node, since the storage was started. Null: it has none of that.
+struct NodeMeasures {
+    node::Cookie cookie = 0;
+    const node::RemoteMeasures* remote = nullptr;
+    const io::FileTimes* disk = nullptr;
+    std::uint64_t reconnects = 0;
+    std::uint64_t replayed = 0;
+};
+
 /// What all storages of one reactor share. Outlives them.
 struct Surroundings {
     io::World world;
@@ -140,6 +150,21 @@ struct Surroundings {
     node::HeadIdentity head;
     /// The daemon is told to stop: whoever waits for nodes gives up.
     bool ending = false;
+    /// Woken with each storage's `changes()`.
+    async::WaitQueue any_change{};
+};
+
+/// A storage's changes; whoever waits for any storage's is woken with them.
+class Changes final : public async::WaitQueue {
+  public:
+    explicit Changes(async::WaitQueue& any) : any_(any) {}
+    void wake_all() {
+        WaitQueue::wake_all();
+        any_.wake_all();
+    }
+
+  private:
+    async::WaitQueue& any_;
 };
 
 class Storage : public block::Device {
@@ -205,6 +230,13 @@ class Storage : public block::Device {
     [[nodiscard]] virtual std::string obstacle() const = 0;
 
     async::Task<Result<>> execute(block::Request& request) final;
+
+    /// What was asked of it, from the call to the answer; and the part of that time in which others
+    /// were in the way (design §4).
+    [[nodiscard]] const block::Measures& measures() const { return measures_; }
+    [[nodiscard]] const block::ByOp<Latency>& queueing() const { return queueing_; }
+    [[nodiscard]] virtual std::vector<NodeMeasures> node_measures() const = 0;
+
     /// Drawn each time it is formed, and when a disk of its own has lost changes. (Far ones lose
     /// nothing.)
     [[nodiscard]] std::uint64_t instance() const override { return instance_; }
@@ -230,11 +262,13 @@ class Storage : public block::Device {
     Settings settings_;
     bool stopping_ = false;
     io::WallTime since_;
-    async::WaitQueue changes_;
+    Changes changes_;
 
   private:
     std::uint64_t instance_;
     bool is_formed_ = false;
+    block::Measures measures_;
+    block::ByOp<Latency> queueing_;
     async::RangeLock locks_;
     std::size_t in_flight_ = 0;
     async::WaitQueue idle_;

@@ -96,6 +96,11 @@ class Daemon:
     def close(self):
         if self.process:
             self.process.close()
+        tree = f"{self.config['run_dir']}/sysfs"
+        with open("/proc/self/mountinfo", encoding="utf-8") as mounts:
+            is_mounted = any(line.split()[4] == tree for line in mounts)
+        if is_mounted:  # by one that was killed
+            run(["umount", "--lazy", tree])
 
     def uri(self, export):
         return f"nbd://127.0.0.1:{self.port}/{export}"

@@ -8,6 +8,8 @@ work=$(mktemp -d)
 daemon=
 cleanup() {
     if [ -n "$daemon" ]; then kill -KILL "$daemon" 2>/dev/null || true; fi
+    # The tree that a killed daemon leaves mounted.
+    grep -o "$work/[^ ]*/sysfs" /proc/self/mounts | xargs -r umount --lazy || true
     rm -rf "$work"
 }
 trap cleanup EXIT

@@ -87,7 +87,7 @@ async::Task<void> Joining::bring_up(Node& node) {
             node.pages->hurry();
             co_await core_.progress.wait();
         }
-        if (is_still_in() && node.state == NodeState::completing)
+        if (is_still_in() && !node.is_leaving && node.state == NodeState::completing)
             core_.become(node, NodeEvent::fell_behind, "what it lacks is copied to it");
     }
 }
@@ -108,16 +108,21 @@ async::Task<Outcome<>> Joining::look_at(Node& node) {
     if (!reading)
         co_return refuse(reading.error().code, fmt::format("its superblock can't be read: {}",
                                                            to_string(reading.error().code)));
-    if (!*reading)
+    if (!*reading && !is_new(node, reading->error()))
         co_return refuse(
             fmt::format("it {}: restore the disk that was there, or let another one take its place "
                         "(dst node replace)",
                         metadata::to_string(reading->error())));
-    const metadata::Superblock& found = **reading;
-    CO_TRY(const bool is_all_stale, judge(node, found));
-    node.sequence = found.sequence;
+    Bitmap own(core_.shape().regions(), true);  // of a new one nothing is right
+    if (*reading) {
+        const metadata::Superblock& found = **reading;
+        CO_TRY(const bool is_all_stale, judge(node, found));
+        node.sequence = found.sequence;
+        if (!node.is_witness) {
+            CO_TRY(own, co_await own_doubts(node, found, is_all_stale));
+        }
+    }
     if (!node.is_witness) {
-        CO_TRY(const Bitmap own, co_await own_doubts(node, found, is_all_stale));
         if (core_.is_over()) co_return refuse("the mirror is stopping");
         core_.bits().use_slot(node.slot);
         core_.bits().set_all_of(Bits::stale_of(node.slot), own);

@@ -102,7 +102,9 @@ bool Membership::may_be_named(const NodeRecord& record) const {
     const Node* const node = core_.find(record.cookie);
     return node != nullptr && node->state == NodeState::completing && !node->is_leaving &&
            !is_to_leave(*node) && node->holds_bits && node->pages->is_in_step() &&
-           !core_.bits().stale(node->slot).any();
+           !core_.bits().stale(node->slot).any() &&
+           // Without an age of its own nobody could start from it, though one names it.
+           node->superblock->durable();
 }
 
 /// Whether it is worth while to make a plan. Asked whenever anything has changed.
@@ -420,6 +422,8 @@ void Membership::left(Node& node) {
 }
 
 std::string Membership::fence() const {
+    if (std::ranges::none_of(core_.nodes, [](const auto& node) { return node->is_taken(); }))
+        return {};
     std::vector<std::string> taken;
     std::size_t left_of_votes = 0;
     Form rest = *core_.form;
@@ -430,7 +434,7 @@ std::string Membership::fence() const {
         record.attached &= !is_taken;
         left_of_votes += record.has_vote && !is_taken ? 1 : 0;
     }
-    if (taken.empty()) return {};
+    if (taken.empty()) return {};  // by a node that is coming in
     const bool has_votes =
         rest.quorum == metadata::Quorum::none || left_of_votes >= rest.majority();
     if (has_votes && std::ranges::any_of(rest.nodes, &NodeRecord::attached) && is_bound(rest))

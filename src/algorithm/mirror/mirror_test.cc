@@ -53,7 +53,7 @@ class FakeNode final : public Backing, public block::Device {
             if (dropped != drops) co_return fail(ErrorCode::node_lost, "dropped");
         }
         ++requests;
-        while (holds_bits_back && request.op == Op::write && is_of_bits(request.range)) {
+        while (is_held_back(request)) {
             ++held_back;
             co_await link.wait();
             --held_back;
@@ -72,10 +72,12 @@ class FakeNode final : public Backing, public block::Device {
         co_return co_await disk.execute(request);
     }
 
-    /// Between the data and the superblocks.
-    [[nodiscard]] bool is_of_bits(SectorRange range) const {
-        const auto end = metadata::superblock_place(disk.geometry().size, 0);
-        return range.first >= SectorIndex(kDataSectors) && range.first < end->first;
+    /// Bitmaps are between the data and the superblocks.
+    [[nodiscard]] bool is_held_back(const Request& request) const {
+        const SectorIndex end = metadata::superblock_place(disk.geometry().size, 0)->first;
+        if (request.op != Op::write || request.range.first < SectorIndex(kDataSectors))
+            return false;
+        return request.range.first < end ? holds_bits_back : holds_superblocks_back;
     }
     /// As a kernel does that could not write its cache: old data is back.
     Task<void> forget() {
@@ -91,7 +93,9 @@ class FakeNode final : public Backing, public block::Device {
     std::optional<io::TimePoint> silent;  // although connected
     bool fail_changes = false;
     bool fail_reads = false;
-    bool holds_bits_back = false;  // writes of bitmaps are not answered
+    // Writes there are not answered.
+    bool holds_bits_back = false;
+    bool holds_superblocks_back = false;
     std::size_t held_back = 0;
     bool taken = false;  // by another head, which lets it go when this one begins anew
     bool loses_at_flush = false;
@@ -232,9 +236,11 @@ class MirrorTest : public testing::Test, public Owner {
     }
 
     io::TimePoint soon() { return world.clock.now() + 3s; }
-    Task<Outcome<>> add(Cookie cookie, SectorCount size = kNodeSize) {
+    Task<Outcome<>> add(Cookie cookie, SectorCount size = kNodeSize,
+                        bool holds_superblocks_back = false) {
         nodes.push_back(std::make_unique<FakeNode>(cookie, size));
         FakeNode& node = *nodes.back();
+        node.holds_superblocks_back = holds_superblocks_back;
         const auto added =
             co_await mirror->roster().add({.cookie = cookie,
                                            .size = size,
@@ -529,6 +535,10 @@ TEST_F(MirrorTest, a_joining_node_that_leaves_is_not_named_by_the_age_that_was_p
         co_await t.until_state(2, NodeState::away);
         // The age waits for what the third node lacks to be durable on the first one.
         t.nodes[0]->holds_bits_back = true;
+        async::Scope marking;
+        marking.spawn([](MirrorTest& test) -> Task<void> {
+            EXPECT_TRUE((co_await test.mirror->roster().distrust(3, test.soon())).has_value());
+        }(t));
         t.connect(1, true);
         co_await t.until_state(1, NodeState::completing);
         while (t.nodes[0]->held_back == 0) co_await io::sleep_for(t.world.clock, 1ms);
@@ -539,6 +549,7 @@ TEST_F(MirrorTest, a_joining_node_that_leaves_is_not_named_by_the_age_that_was_p
         EXPECT_EQ(t.mirror->nodes()[1].reason, "it is silent");
         t.nodes[0]->holds_bits_back = false;
         t.nodes[0]->link.wake_all();
+        co_await marking.join();
         for (unsigned look = 0; look < 100; ++look) {
             EXPECT_NE(to_string(t.state_of(1)), to_string(NodeState::attached));
             co_await io::sleep_for(t.world.clock, 1ms);
@@ -632,6 +643,44 @@ TEST_F(MirrorTest, a_node_that_is_added_gets_all_of_the_data_while_it_is_written
         t.connect(0, false);
         EXPECT_TRUE((co_await t.write(0, 8, 3)).has_value());
         EXPECT_EQ(co_await t.read(0), 3);
+    });
+}
+
+// An age that names a node which holds none would be one that nobody can start from when only that
+// node is left; and one that is in the table and blank is taken in after a crash all the same.
+TEST_F(MirrorTest, a_node_that_is_added_holds_an_age_before_one_attaches_it) {
+    run([](MirrorTest& t) -> Task<void> {
+        co_await t.create(2);
+        EXPECT_TRUE((co_await t.write(0, 64, 1)).has_value());
+        EXPECT_TRUE((co_await t.flush()).has_value());
+        const auto added = co_await t.add(3, MirrorTest::kNodeSize, true);
+        EXPECT_TRUE(added.has_value()) << added.error().text;
+        co_await t.until_state(2, NodeState::completing);
+        co_await io::sleep_for(t.world.clock, 300ms);
+        EXPECT_EQ(to_string(t.state_of(2)), to_string(NodeState::completing));
+        t.nodes[2]->holds_superblocks_back = false;
+        t.nodes[2]->link.wake_all();
+        co_await t.until_state(2, NodeState::attached);
+    });
+}
+
+TEST_F(MirrorTest, a_node_that_was_added_and_is_blank_joins_after_a_crash) {
+    run([](MirrorTest& t) -> Task<void> {
+        co_await t.create(2);
+        EXPECT_TRUE((co_await t.write(0, 64, 1)).has_value());
+        EXPECT_TRUE((co_await t.flush()).has_value());
+        const auto added = co_await t.add(3, MirrorTest::kNodeSize, true);
+        EXPECT_TRUE(added.has_value()) << added.error().text;
+        const metadata::Form form = t.mirror->form();
+        co_await t.end();
+        t.nodes[2] = std::make_unique<FakeNode>(3, MirrorTest::kNodeSize);  // nothing got there
+        t.make(form);
+        // As the bits were when it was put into the table: it is stale everywhere.
+        const auto assembled = co_await t.mirror->assemble(
+            {.first = t.next_form(form, 77, 1), .source = 1, .others = {2}});
+        EXPECT_TRUE(assembled.has_value()) << assembled.error().text;
+        co_await t.until_state(2, NodeState::attached);
+        EXPECT_EQ(t.content(*t.nodes[0]), t.content(*t.nodes[2]));
     });
 }
 

@@ -57,6 +57,21 @@ class DiskFile::InUse {
     DiskFile& file_;
 };
 
+/// Adds up how long a call took.
+class DiskFile::Timed {
+  public:
+    Timed(const Reactor& reactor, Latency& latency)
+        : reactor_(reactor), latency_(latency), begun_at_(reactor.turn_time()) {}
+    ~Timed() { latency_.add(reactor_.turn_time() - begun_at_); }
+    Timed(const Timed&) = delete;
+    Timed& operator=(const Timed&) = delete;
+
+  private:
+    const Reactor& reactor_;
+    Latency& latency_;
+    const TimePoint begun_at_;
+};
+
 DiskFile::~DiskFile() {
     CHECK(calls_ == 0);
     if (!medium_.info.is_block_device) return;
@@ -66,6 +81,7 @@ DiskFile::~DiskFile() {
 async::Task<Result<>> DiskFile::read(ByteOffset at, std::span<std::byte> into) {
     CO_TRY_VOID(check_transfer(at, into));
     const InUse in_use(*this);
+    const Timed timed(reactor_, times_.read);
     while (!into.empty()) {
         const auto size = static_cast<unsigned>(std::min(into.size(), kTransferBytesMax));
         const int got = co_await reactor_.submit([&](io_uring_sqe& entry) {
@@ -85,6 +101,7 @@ async::Task<Result<>> DiskFile::write(ByteOffset at, std::span<const std::byte> 
     CO_TRY_VOID(check_transfer(at, from));
     CO_TRY_VOID(check_change(at, ByteCount(from.size())));
     const InUse in_use(*this);
+    const Timed timed(reactor_, times_.write);
     while (!from.empty()) {
         const auto size = static_cast<unsigned>(std::min(from.size(), kTransferBytesMax));
         const int put = co_await reactor_.submit([&](io_uring_sqe& entry) {
@@ -103,6 +120,7 @@ async::Task<Result<>> DiskFile::write(ByteOffset at, std::span<const std::byte> 
 
 async::Task<Result<>> DiskFile::sync() {
     const InUse in_use(*this);
+    const Timed timed(reactor_, times_.sync);
     if (losses_ != losses_accepted_)
         co_return fail(ErrorCode::io_error, "flushing a file that has lost writes before");
     const std::uint64_t losses_before = losses_;

@@ -25,9 +25,11 @@ class DiskFile final : public File {
     async::Task<Result<>> zero(ByteOffset at, ByteCount count, bool may_unmap) override;
     async::Task<Result<FileExtent>> extent(ByteOffset at, ByteCount count) override;
     async::Task<Result<ByteCount>> refresh_size() override;
+    [[nodiscard]] const FileTimes* times() const override { return &times_; }
 
   private:
     class InUse;
+    class Timed;
 
     [[nodiscard]] Result<> check_transfer(ByteOffset at, std::span<const std::byte> bytes) const;
     [[nodiscard]] Result<> check_change(ByteOffset at, ByteCount count) const;
@@ -40,6 +42,7 @@ class DiskFile final : public File {
     Medium medium_;
     const FileOptions options_;
     std::size_t calls_ = 0;
+    FileTimes times_;
     std::uint64_t losses_ = 0;  // how often the kernel has dropped what it could not write
     std::uint64_t losses_accepted_ = 0;
 };

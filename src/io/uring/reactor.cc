@@ -47,6 +47,7 @@ class Reactor::OnThread {
         reactor.is_running_ = true;
         CHECK(::prctl(PR_SET_TIMERSLACK, kTimerSlackNs, 0, 0, 0) == 0);
         reactor.ring_->attach();
+        reactor.turn_time_ = reactor.now();
         if (!reactor.is_watched_) reactor.watch_wake_event();
     }
     OnThread(const OnThread&) = delete;
@@ -112,9 +113,10 @@ void Reactor::turn(const bool& done) {
     }
     if (done) return;
     wait();
+    turn_time_ = now();
     reap();
     if (is_woken_) run_posted();
-    if (!timers_.empty()) timers_.fire(now());
+    if (!timers_.empty()) timers_.fire(turn_time_);
 }
 
 void Reactor::wait() {

@@ -84,6 +84,7 @@ class Reactor final : public Clock {
 
     [[nodiscard]] TimePoint now() const override;
     [[nodiscard]] WallTime wall_now() const override;
+    [[nodiscard]] TimePoint turn_time() const override { return turn_time_; }
 
   private:
     class OnThread;
@@ -121,6 +122,7 @@ class Reactor final : public Clock {
     std::size_t in_flight_ = 0;
     bool is_stopping_ = false;
     bool is_running_ = false;
+    TimePoint turn_time_;
 
     // Polling before sleep: the setting, what is worth it at the moment, and what that rests on.
     const Duration spin_max_;
