@@ -31,7 +31,9 @@ std::size_t slabs(std::size_t bytes) { return (bytes + block::kSlabBytes - 1) / 
 }  // namespace
 
 MirroredStorage::MirroredStorage(Surroundings& around, Settings settings)
-    : Storage(around, std::move(settings)) {
+    : Storage(around, std::move(settings)),
+      metadata_memory_(nullptr, Retire{&around_.pool}),
+      copies_memory_(nullptr, Retire{&around_.pool}) {
     settings_.mirror.timing.name = settings_.name;
     settings_.mirror.timing.hold = settings_.hold;
 }
@@ -54,10 +56,11 @@ Outcome<> MirroredStorage::start(const Overruling& overruling) {
     is_started_ = true;
     reason_ = "its nodes are being opened";
     since_ = around_.world.clock.wall_now();
-    metadata_memory_ = std::make_unique<block::Account>(
-        around_.pool, slabs(mirror::Memory::metadata_bytes(nodes)));
-    copies_memory_ =
-        std::make_unique<block::Account>(around_.pool, slabs(mirror::Memory::kCopiesBytes));
+    const auto share = [this](std::size_t bytes) {
+        return MemoryShare(new block::Account(around_.pool, slabs(bytes)), Retire{&around_.pool});
+    };
+    metadata_memory_ = share(mirror::Memory::metadata_bytes(nodes));
+    copies_memory_ = share(mirror::Memory::kCopiesBytes);
     Member::Owner& owner = *this;
     const Place::Judge& judges = *this;
     const auto add = [&](const MemberSpec& spec, bool is_witness) {
@@ -516,8 +519,8 @@ async::Task<Outcome<>> MirroredStorage::stop(io::TimePoint deadline) {
     become_unformed();
     mirror_.reset();
     places_.clear();
-    around_.pool.retire(std::move(metadata_memory_));
-    around_.pool.retire(std::move(copies_memory_));
+    metadata_memory_.reset();
+    copies_memory_.reset();
     is_started_ = false;
     changes_.wake_all();
     if (losses.empty()) co_return Outcome<>{};
