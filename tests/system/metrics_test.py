@@ -92,7 +92,8 @@ def lost_links_and_replays_are_counted_and_told(lab: Lab):
     check(states[-1] == "running" and "holding" in states or "degraded" in states, f"{states}")
     once = [json.loads(line) for line in head.do("events").splitlines()]
     check(once[:len(links)] == links, f"{once} is not {links}")
-    check(value_of(metrics, "dst_events_total", event="node_link") == 3, "events")
+    counted = value_of(Api(head).metrics(), "dst_events_total", event="node_link")
+    check(counted == sum(event["event"] == "node_link" for event in told()), f"events: {counted}")
     head.stop()
     check(follower.wait(5) == 1, "the follower of a daemon that ended does not say so")
 
@@ -120,7 +121,7 @@ def metrics_listen_has_the_page_and_nothing_else(lab: Lab):
     check(curl.stdout == "405", f"{curl}")
     for size in (1, 100, 20_000, 50_000):
         with socket.create_connection(("127.0.0.1", port), timeout=5) as garbage, \
-                contextlib.suppress(ConnectionError):  # it may close before it got all
+                contextlib.suppress(OSError):  # it may close before it got all
             garbage.sendall(lab.random.randbytes(size))
             garbage.shutdown(socket.SHUT_WR)
             while garbage.recv(4096):

@@ -315,7 +315,7 @@ def resync_size_and_timeout_change_at_once_and_stay_changed(lab: Lab):
     head.stop()
     head.start()
     head.wait_storage("vol0")
-    check(tree.nodes("vol0") == mirror.folders, "the cookies are others after a restart")
+    check(tree.nodes("vol0") == sorted(mirror.folders), "the cookies are others after a restart")
     check(tree.read("vol0", first, "resync_size") == "128"
           and tree.read("vol0", first, "resync_timout") == "750", "forgotten by a restart")
 
