@@ -534,6 +534,7 @@ TEST_F(MirrorTest, a_joining_node_that_leaves_is_not_named_by_the_age_that_was_p
         EXPECT_TRUE((co_await t.write(0, 8, 2)).has_value());
         co_await t.until_state(2, NodeState::away);
         // The age waits for what the third node lacks to be durable on the first one.
+        EXPECT_TRUE((co_await t.write(4096, 8, 3)).has_value());
         t.nodes[0]->holds_bits_back = true;
         async::Scope marking;
         marking.spawn([](MirrorTest& test) -> Task<void> {
@@ -541,7 +542,10 @@ TEST_F(MirrorTest, a_joining_node_that_leaves_is_not_named_by_the_age_that_was_p
         }(t));
         t.connect(1, true);
         co_await t.until_state(1, NodeState::completing);
-        while (t.nodes[0]->held_back == 0) co_await io::sleep_for(t.world.clock, 1ms);
+        const auto until = t.world.clock.now() + 2s;
+        while (t.nodes[0]->held_back == 0 && t.world.clock.now() < until)
+            co_await io::sleep_for(t.world.clock, 1ms);
+        EXPECT_GT(t.nodes[0]->held_back, 0u);
         t.connect(1, false);
         const auto deadline = t.world.clock.now() + 2s;
         while (t.mirror->nodes()[1].reason != "it is silent" && t.world.clock.now() < deadline)
