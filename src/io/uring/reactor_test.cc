@@ -223,8 +223,9 @@ TEST(Reactor, idle_one_sleeps_and_is_woken_by_nothing) {
         const std::int64_t switches_before = switches();
         const Duration time_before = processor_time();
         reactor->block_on(pause(*reactor, milliseconds(300)));
-        EXPECT_LE(switches() - switches_before, 3);
-        EXPECT_LT(processor_time() - time_before, milliseconds(1));
+        // A machine that is short of memory or time adds a few; what ticks would add many.
+        EXPECT_LE(switches() - switches_before, 10);
+        EXPECT_LT(processor_time() - time_before, milliseconds(3));
     }
 }
 
