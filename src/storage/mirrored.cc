@@ -102,6 +102,9 @@ async::Task<void> MirroredStorage::run() {
             for (const auto& place : places_) place->begin_anew();
             continue;
         }
+        // Nothing is used here: whoever took a node from this head may have let it go.
+        for (const auto& place : places_)
+            if (place->is_taken()) place->begin_anew();
         co_await io::wait_for(around_.world.clock, events_, kLookAgainAfter);
     }
 }

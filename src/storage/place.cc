@@ -214,7 +214,8 @@ async::Task<Outcome<>> Place::admit(node::Visit& visit) {
     if (!number_) co_return Outcome<>{};
     const auto now = co_await visit.read_reservation();
     if (!now) co_return refuse(ErrorCode::node_lost, "asking who has it failed");
-    if (is_ours(*now)) co_return Outcome<>{};
+    // Given up meanwhile: then nothing is kept that could be replayed.
+    if (!number_ || is_ours(*now)) co_return Outcome<>{};
     if (!now->holder)
         co_return refuse(
             "nobody has it reserved any more (its exporter has lost its state_dir, or another head "

@@ -14,6 +14,14 @@ namespace dst::mirror {
 using block::Op;
 using metadata::NodeRecord;
 
+namespace {
+
+/// A takeover that is not in force by then is given up: another head may wait for what this one has
+/// claimed, as this one does for what that one has.
+constexpr io::Duration kTakeoverMax = std::chrono::seconds(10);
+
+}  // namespace
+
 Mirror::Mirror(io::World& world, Memory memory, metadata::Head head, Settings settings,
                metadata::Form form, Owner& owner)
     : core_(world, memory, head, std::move(settings), owner, scope_),
@@ -138,7 +146,18 @@ async::Task<Outcome<>> Mirror::assemble(Takeover takeover) {
     core_.takes_in = true;
     scope_.spawn(watch_.run());
     is_watching_ = true;
-    if (!co_await membership_.impose(std::move(takeover.first)))
+    bool is_late = false;
+    auto late = [&] {
+        is_late = true;
+        end();
+    };
+    io::Deadline<decltype(late)> timer(late);
+    timer.arm(core_.world.clock, core_.world.clock.now() + kTakeoverMax);
+    const bool is_in_force = co_await membership_.impose(std::move(takeover.first));
+    timer.disarm();
+    if (is_late)
+        co_return refuse(ErrorCode::timed_out, "the votes for its age could not be had in time");
+    if (!is_in_force)
         co_return refuse(ErrorCode::node_lost,
                          fmt::format("{} was lost while it was being assembled", node->type));
     begin_serving();
