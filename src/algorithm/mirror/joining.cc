@@ -87,7 +87,7 @@ async::Task<void> Joining::bring_up(Node& node) {
             node.pages->hurry();
             co_await core_.progress.wait();
         }
-        if (is_still_in() && node.state == NodeState::completing)
+        if (is_still_in() && !node.is_leaving && node.state == NodeState::completing)
             core_.become(node, NodeEvent::fell_behind, "what it lacks is copied to it");
     }
 }
