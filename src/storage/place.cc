@@ -236,10 +236,9 @@ async::Task<Outcome<>> Place::admit(node::Visit& visit) {
 async::Task<Outcome<>> Place::admit_plain(node::Visit& visit) {
     if (!is_used_ || superblock_end_.value() == 0) co_return Outcome<>{};
     std::optional<metadata::Reading> both;
+    // No memory of the storage: who waits for this node may hold all that there is.
+    std::vector<std::byte> bytes(metadata::kSuperblockBytes);
     for (unsigned copy = 0; copy < metadata::kSuperblockCopies; ++copy) {
-        const block::Buffer buffer = co_await memory_.allocate(metadata::kSuperblockBytes);
-        if (!buffer) co_return refuse(ErrorCode::node_lost, "memory is given up");
-        const auto bytes = buffer.bytes().first(metadata::kSuperblockBytes);
         if (!co_await visit.read(*metadata::superblock_place(superblock_end_, copy), bytes))
             co_return refuse(ErrorCode::node_lost, "reading its superblock failed");
         auto reading = metadata::decode_superblock(bytes);
