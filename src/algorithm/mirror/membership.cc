@@ -286,8 +286,8 @@ bool Membership::is_durable_on(std::uint8_t slot, IsMeant is_meant) const {
     return true;
 }
 
-/// Of a node that the age names. Bound: attached in the age in force and in each sent since. Old: in
-/// the one in force.
+/// Of a node that the age names. Bound: attached in the age in force and in each sent since. Old:
+/// in the one in force.
 Membership::Wave Membership::wave_of(const Node& node) const {
     if (!is_attached_in(*core_.form, node)) return Wave::new_ones;
     const bool is_bound = std::ranges::all_of(

@@ -4,10 +4,10 @@
 // things stand, marks what is not settled stale for those it leaves out, durably, and is sent: to
 // nodes that are attached already, then to those that it attaches, then to others. (If ages were
 // sent before it that are not in force, first of all to nodes that are attached in each of them.
-// Else, without quorum, nodes of one of those could start without it, beside who has it.) When it is
-// durable on all that it names, and under quorum on a majority of votes, it is in force. If a node
-// that it names can't be had meanwhile it is given up, and the next one planned; but it binds: what
-// was sent may be found by the next head.
+// Else, without quorum, nodes of one of those could start without it, beside who has it.) When it
+// is durable on all that it names, and under quorum on a majority of votes, it is in force. If a
+// node that it names can't be had meanwhile it is given up, and the next one planned; but it binds:
+// what was sent may be found by the next head.
 #pragma once
 
 #include <deque>
