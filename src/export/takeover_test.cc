@@ -21,7 +21,7 @@ using async::Task;
 
 constexpr std::uint64_t kOther = 9;  // the id of the other head
 
-/// A disk whose changes take as long as one wants.
+/// A disk that takes as long as one wants for one change.
 class HeldDisk final : public block::Device {
   public:
     explicit HeldDisk(std::uint64_t id) : disk_(SectorCount(8192), id) {}
@@ -29,20 +29,19 @@ class HeldDisk final : public block::Device {
     [[nodiscard]] std::uint64_t instance() const override { return disk_.instance(); }
     [[nodiscard]] std::uint64_t identity() const override { return disk_.identity(); }
     Task<Result<>> execute(block::Request& request) override {
-        if (block::is_change(request.op) && holds_changes) {
-            ++held;
-            while (holds_changes) co_await calmed.wait();
-            --held;
+        if (block::is_change(request.op) && std::exchange(holds_next, false)) {
+            holds = true;
+            while (holds) co_await calmed.wait();
         }
         co_return co_await disk_.execute(request);
     }
     void let_go() {
-        holds_changes = false;
+        holds = false;
         calmed.wake_all();
     }
 
-    bool holds_changes = false;
-    unsigned held = 0;
+    bool holds_next = false;
+    bool holds = false;
 
   private:
     node::MemoryDevice disk_;
@@ -94,14 +93,14 @@ class TakeoverTest : public testing::Test {
         settings.mirror.quorum = quorum;
         storage = std::make_unique<storage::MirroredStorage>(around, std::move(settings));
     }
-    /// The node of another head, or of an earlier start of this one, which has claimed its disk.
-    Task<void> other_takes(std::size_t at,
-                           node::HeadIdentity head = {.id = kOther, .incarnation = 1}) {
+    /// Another head's node, which has claimed its disk.
+    Task<void> other_takes(std::size_t at, io::Duration takeover = 10s) {
         node::RemoteSettings settings;
         settings.endpoint = endpoint;
         settings.export_name = "disk" + std::to_string(at);
-        heads.push_back(
-            std::make_unique<node::Remote>(world, pool, connections, head, 1, settings));
+        heads.push_back(std::make_unique<node::Remote>(
+            world, pool, connections, node::HeadIdentity{.id = kOther, .incarnation = 1}, 1,
+            settings));
         node::Remote& remote = *heads.back();
         remote.start(nullptr);
         const io::TimePoint deadline = world.clock.now() + 5s;
@@ -110,8 +109,10 @@ class TakeoverTest : public testing::Test {
         const auto now = co_await remote.read_reservation();
         EXPECT_TRUE(now.has_value());
         if (!now) co_return;
-        const nbd::Ruling ruling =
-            co_await remote.claim({.expected = now->number, .takeover = 10'000ms, .force = false});
+        const nbd::Ruling ruling = co_await remote.claim(
+            {.expected = now->number,
+             .takeover = std::chrono::duration_cast<std::chrono::milliseconds>(takeover),
+             .force = false});
         EXPECT_TRUE(ruling.done.has_value()) << ruling.text;
     }
     std::uint64_t holder(std::size_t at) const {
@@ -185,20 +186,22 @@ TEST_F(TakeoverTest, a_claim_that_was_not_answered_grants_nothing) {
         EXPECT_TRUE((co_await t.storage->formed(t.world.clock.now() + 5s)).has_value());
         EXPECT_TRUE((co_await t.storage->stop(t.world.clock.now() + 5s)).has_value());
 
-        // A change of an earlier start of this head is on its way to the first disk.
+        // A change of another head is on its way to the first disk.
         const io::TimePoint deadline = t.world.clock.now() + 5s;
-        co_await t.other_takes(0, {.id = 3, .incarnation = 0});
+        co_await t.other_takes(0, 1ms);
         HeldDisk& disk = *t.disks[0];
-        disk.holds_changes = true;
+        disk.holds_next = true;
         async::Scope scope;
         scope.spawn([](node::Remote& remote) -> Task<void> {
             block::Request request{.op = block::Op::write_zeroes,
                                    .range = {SectorIndex(0), SectorCount(8)}};
             static_cast<void>(co_await remote.execute(request));
         }(*t.heads.back()));
-        while (disk.held == 0 && t.world.clock.now() < deadline)
+        while (!disk.holds && t.world.clock.now() < deadline)
             co_await io::sleep_for(t.world.clock, 1ms);
-        EXPECT_EQ(disk.held, 1U);
+        EXPECT_TRUE(disk.holds);
+        t.heads.back()->abandon();
+        co_await scope.join();
 
         EXPECT_TRUE(t.storage->start({}).has_value());
         const auto is_recorded = [&t] {
@@ -209,13 +212,11 @@ TEST_F(TakeoverTest, a_claim_that_was_not_answered_grants_nothing) {
             co_await io::sleep_for(t.world.clock, 1ms);
         EXPECT_TRUE(is_recorded());
         for (const auto& guest : t.exporter->find("disk0")->guests())
-            if (guest.id && guest.id->incarnation == 1) guest.session->close("test");
+            if (guest.id && guest.id->head == 3) guest.session->close("test");
         EXPECT_FALSE((co_await t.storage->formed(t.world.clock.now() + 3s)).has_value());
         disk.let_go();
         const auto formed = co_await t.storage->formed(t.world.clock.now() + 5s);
         EXPECT_TRUE(formed.has_value()) << formed.error().text;
-        t.heads.back()->abandon();
-        co_await scope.join();
     });
 }
 
