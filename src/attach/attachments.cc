@@ -73,7 +73,8 @@ async::Task<Outcome<Listed>> Attachments::attach(Spec spec, block::Device& devic
     co_await entry->turn.acquire();
     std::vector<std::string> passed;
     entry->size = device.geometry().size;
-    auto attached = co_await try_ways(entry->spec, {device, *entry->account}, passed);
+    auto attached =
+        co_await try_ways(entry->spec, {device, *entry->account, pool_.arena()}, passed);
     entry->turn.release();
     if (!attached) {
         all_.erase(name);

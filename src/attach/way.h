@@ -5,9 +5,11 @@
 #pragma once
 
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -37,10 +39,12 @@ struct Spec {
     friend bool operator==(const Spec&, const Spec&) = default;
 };
 
-/// What an attachment shows. Both outlive it and its requests.
+/// What an attachment shows. It outlives it and its requests.
 struct Shown {
     block::Device& device;
     block::Account& account;
+    /// All memory of buffers, for who locks it.
+    std::span<std::byte> arena;
 };
 
 /// How long a command may take to attach; and to detach, whatever holds.

@@ -9,6 +9,7 @@
 #include "cli/session.h"
 #include "control/config.h"
 #include "control/config_value.h"
+#include "io/uring/loop_device.h"
 
 namespace dst::cli {
 namespace {
@@ -100,6 +101,9 @@ void add_detach(CLI::App& app, Session& session) {
 }  // namespace
 
 void add_attach_verbs(CLI::App& app, Session& session) {
+    auto* keeper = app.add_subcommand(io::uring::LoopDevice::kVerb, "Of a daemon's own");
+    keeper->group("");  // nobody's to call
+    keeper->callback([&session] { session.action = io::uring::keep_loop; });
     add_attach(app, session);
     add_detach(app, session);
 }
