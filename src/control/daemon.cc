@@ -405,9 +405,9 @@ async::Task<Outcome<>> Daemon::remove_all_nodes(std::string storage) {
     const StorageSpec empty = *spec;
     CO_TRY_VOID(note(next));
     const Outcome<> stopped = co_await engine_.stop_storage(storage, world_.clock.now() + kStopMax);
-    const Outcome<> remade = engine_.remake_storage(empty, replay_window(empty, config_));
+    const Outcome<> emptied = engine_.set_storage(empty, replay_window(empty, config_));
     adopt(std::move(next));
-    CO_TRY_VOID(remade);
+    CO_TRY_VOID(emptied);
     co_return stopped;
 }
 
@@ -433,7 +433,7 @@ async::Task<Outcome<>> Daemon::node_add(std::string storage, NodeSpec node, Addi
     record(next.state, file_, *spec);
     CO_TRY_VOID(note(next));
     // An empty storage is stopped: its nodes are opened when it is started.
-    Outcome<> added = was_empty ? engine_.remake_storage(*spec, replay_window(*spec, config_))
+    Outcome<> added = was_empty ? engine_.set_storage(*spec, replay_window(*spec, config_))
                                 : co_await engine_.add_node(storage, std::move(node), how);
     if (!added) co_return take_back(std::move(added.error()));
     adopt(std::move(next));

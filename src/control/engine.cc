@@ -206,8 +206,8 @@ Outcome<storage::MirrorSettings> Engine::mirror_settings(const StorageSpec& spec
     return mirror;
 }
 
-Outcome<> Engine::add_storage(const StorageSpec& spec, ByteCount replay_window, bool is_there) {
-    CHECK(!storages_.contains(spec.name));
+Outcome<storage::Settings> Engine::settings_of(const StorageSpec& spec,
+                                               ByteCount replay_window) const {
     storage::Settings settings{.name = spec.name,
                                .algorithm = spec.algorithm,
                                .options = spec.options,
@@ -221,6 +221,12 @@ Outcome<> Engine::add_storage(const StorageSpec& spec, ByteCount replay_window, 
     if (spec.algorithm == kMirror) {
         TRY(settings.mirror, mirror_settings(spec));
     }
+    return settings;
+}
+
+Outcome<> Engine::add_storage(const StorageSpec& spec, ByteCount replay_window, bool is_there) {
+    CHECK(!storages_.contains(spec.name));
+    TRY(auto settings, settings_of(spec, replay_window));
     auto made = storage::make_storage(around_, std::move(settings));
     if (!spec.stopped) TRY_VOID(made->start({.is_there = is_there}));
     storages_.emplace(spec.name, std::move(made));
@@ -351,10 +357,10 @@ Outcome<> Engine::set_resync(const std::string& name, const ResyncChange& change
     return changed.set_resync(settings);
 }
 
-Outcome<> Engine::remake_storage(const StorageSpec& spec, ByteCount replay_window) {
-    CHECK(!storages_.at(spec.name)->is_started() && check_unused(spec.name));
-    storages_.erase(spec.name);
-    return add_storage(spec, replay_window);
+Outcome<> Engine::set_storage(const StorageSpec& spec, ByteCount replay_window) {
+    TRY(auto settings, settings_of(spec, replay_window));
+    storages_.at(spec.name)->set_settings(std::move(settings));
+    return {};
 }
 
 async::Task<Outcome<std::unique_ptr<block::Device>>> Engine::open_device(const ExportSpec& spec) {

@@ -61,8 +61,8 @@ class Engine {
     async::Task<Outcome<>> mark_node(std::string storage, std::string node, NodeMark mark);
     Outcome<> begin_comparison(const std::string& storage, bool repair);
     Outcome<> set_resync(const std::string& storage, const ResyncChange& change);
-    /// Makes a storage anew that is stopped and that nobody uses.
-    Outcome<> remake_storage(const StorageSpec& spec, ByteCount replay_window);
+    /// What a storage that is stopped is made of at its next start.
+    Outcome<> set_storage(const StorageSpec& spec, ByteCount replay_window);
 
     /// Opens the device and shows it. Suspends.
     async::Task<Outcome<>> add_export(ExportSpec spec);
@@ -102,6 +102,8 @@ class Engine {
         std::unique_ptr<block::Device> device;
         std::unique_ptr<block::Account> account;
     };
+    [[nodiscard]] Outcome<storage::Settings> settings_of(const StorageSpec& spec,
+                                                         ByteCount replay_window) const;
     [[nodiscard]] Outcome<storage::MemberSpec> member_of(const NodeSpec& node) const;
     [[nodiscard]] Outcome<storage::MirrorSettings> mirror_settings(const StorageSpec& spec) const;
     [[nodiscard]] Outcome<storage::NodeStatus> find_node(const std::string& storage,
