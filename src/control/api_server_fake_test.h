@@ -120,17 +120,18 @@ class FakeOperations final : public Operations {
                                              (how.is_witness ? " witness" : "") +
                                              (how.force ? " by force" : ""));
     }
-    async::Task<Outcome<>> node_remove(std::string storage, std::string node) override {
-        co_return co_await done(storage, "without " + node);
+    async::Task<Outcome<>> node_remove(std::string storage, std::string node, bool force) override {
+        co_return co_await done(storage, "without " + node + (force ? " by force" : ""));
     }
     async::Task<Outcome<>> node_replace(std::string storage, std::string node, NodeSpec spec,
                                         Adding how) override {
         co_return co_await done(storage,
                                 to_string(spec) + " for " + node + (how.force ? " by force" : ""));
     }
-    async::Task<Outcome<>> node_mark(std::string storage, std::string node,
-                                     NodeMark mark) override {
-        co_return co_await done(storage, node + (mark == NodeMark::dirty ? " dirty" : " clean"));
+    async::Task<Outcome<>> node_mark(std::string storage, std::string node, NodeMark mark,
+                                     bool force) override {
+        co_return co_await done(storage, node + (mark == NodeMark::dirty ? " dirty" : " clean") +
+                                             (force ? " by force" : ""));
     }
     async::Task<Outcome<>> remove_all_nodes(std::string storage) override {
         co_return co_await done(storage, "remove all nodes");

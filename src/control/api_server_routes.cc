@@ -221,9 +221,17 @@ ApiAnswer add_node(Call& call) {
     });
 }
 
+/// An empty body says no.
+Outcome<bool> read_force(const std::string& body) {
+    TRY(Value options, read_options(body, {"force"}));
+    return read_option(options, "force", false, kFlag);
+}
+
 ApiAnswer remove_node(Call& call) {
-    return call.run([&o = call.operations, name = call.name, node = call.second] {
-        return o.node_remove(name, node);
+    const auto force = read_force(call.body);
+    if (!force) return refusal(force.error());
+    return call.run([&o = call.operations, name = call.name, node = call.second, force = *force] {
+        return o.node_remove(name, node, force);
     });
 }
 
@@ -239,7 +247,7 @@ ApiAnswer remove_place(Call& call) {
     const auto type = read_type(call.body);
     if (!type) return refusal(type.error());
     return call.run([&o = call.operations, name = call.name, type = *type] {
-        return o.node_remove(name, type);
+        return o.node_remove(name, type, false);
     });
 }
 
@@ -252,8 +260,10 @@ ApiAnswer replace_node(Call& call) {
 
 template <NodeMark kMark>
 ApiAnswer mark_node(Call& call) {
-    return call.run([&o = call.operations, name = call.name, node = call.second] {
-        return o.node_mark(name, node, kMark);
+    const auto force = read_force(call.body);
+    if (!force) return refusal(force.error());
+    return call.run([&o = call.operations, name = call.name, node = call.second, force = *force] {
+        return o.node_mark(name, node, kMark, force);
     });
 }
 
@@ -316,11 +326,6 @@ ApiAnswer add_attachment(Call& call) {
     const auto attached =
         call.calls.run([&o = call.operations, spec = *spec] { return o.attach(spec); });
     return attached ? ApiAnswer{200, to_json(std::vector{*attached})} : refusal(attached.error());
-}
-
-Outcome<bool> read_force(const std::string& body) {
-    TRY(Value options, read_options(body, {"force"}));
-    return read_option(options, "force", false, kFlag);
 }
 
 ApiAnswer remove_attachment(Call& call) {

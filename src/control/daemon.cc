@@ -440,11 +440,11 @@ async::Task<Outcome<>> Daemon::node_add(std::string storage, NodeSpec node, Addi
     co_return Outcome<>{};
 }
 
-async::Task<Outcome<>> Daemon::node_remove(std::string storage, std::string node) {
+async::Task<Outcome<>> Daemon::node_remove(std::string storage, std::string node, bool force) {
     co_await changing_.acquire();
     const Turn turn(changing_);
     CO_TRY_VOID(check_known(storage));
-    CO_TRY(const std::string type, co_await engine_.remove_node(storage, std::move(node)));
+    CO_TRY(const std::string type, co_await engine_.remove_node(storage, std::move(node), force));
     Change next = change();
     CO_TRY(StorageSpec* const spec, find_storage(next, storage));
     erase_node(*spec, type);
@@ -470,11 +470,12 @@ async::Task<Outcome<>> Daemon::node_replace(std::string storage, std::string nod
     co_return commit(std::move(next));
 }
 
-async::Task<Outcome<>> Daemon::node_mark(std::string storage, std::string node, NodeMark mark) {
+async::Task<Outcome<>> Daemon::node_mark(std::string storage, std::string node, NodeMark mark,
+                                         bool force) {
     co_await changing_.acquire();
     const Turn turn(changing_);
     CO_TRY_VOID(check_known(storage));
-    co_return co_await engine_.mark_node(storage, std::move(node), mark);
+    co_return co_await engine_.mark_node(storage, std::move(node), mark, force);
 }
 
 async::Task<Outcome<>> Daemon::export_add(ExportSpec spec) {

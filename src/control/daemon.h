@@ -70,10 +70,11 @@ class Daemon final : public Operations, public View {
     async::Task<Outcome<>> storage_stop(std::string name) override;
     async::Task<Outcome<>> storage_remove(std::string name) override;
     async::Task<Outcome<>> node_add(std::string storage, NodeSpec node, Adding how) override;
-    async::Task<Outcome<>> node_remove(std::string storage, std::string node) override;
+    async::Task<Outcome<>> node_remove(std::string storage, std::string node, bool force) override;
     async::Task<Outcome<>> node_replace(std::string storage, std::string node, NodeSpec by,
                                         Adding how) override;
-    async::Task<Outcome<>> node_mark(std::string storage, std::string node, NodeMark mark) override;
+    async::Task<Outcome<>> node_mark(std::string storage, std::string node, NodeMark mark,
+                                     bool force) override;
     async::Task<Outcome<>> remove_all_nodes(std::string storage) override;
     async::Task<Outcome<std::string>> tree_read(std::string path) override;
     async::Task<Outcome<>> tree_write(std::string path, std::string value) override;

@@ -55,10 +55,12 @@ class Engine {
     async::Task<Outcome<>> remove_storage(std::string name);
     async::Task<Outcome<>> add_node(std::string storage, NodeSpec node, Adding how);
     /// The type of the node, as its spec is written, comes with the removal.
-    async::Task<Outcome<std::string>> remove_node(std::string storage, std::string node);
+    async::Task<Outcome<std::string>> remove_node(std::string storage, std::string node,
+                                                  bool force);
     async::Task<Outcome<std::string>> replace_node(std::string storage, std::string node,
                                                    NodeSpec spec, Adding how);
-    async::Task<Outcome<>> mark_node(std::string storage, std::string node, NodeMark mark);
+    async::Task<Outcome<>> mark_node(std::string storage, std::string node, NodeMark mark,
+                                     bool force);
     Outcome<> begin_comparison(const std::string& storage, bool repair);
     Outcome<> set_resync(const std::string& storage, const ResyncChange& change);
     /// What a storage that is stopped is made of at its next start.

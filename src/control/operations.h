@@ -70,11 +70,14 @@ class Operations {
     // `node` is a cookie (16 hex digits), the name of its directory in the tree, or its type.
 
     virtual async::Task<Outcome<>> node_add(std::string storage, NodeSpec spec, Adding how) = 0;
-    virtual async::Task<Outcome<>> node_remove(std::string storage, std::string node) = 0;
+    /// `force`: although it has the last clean copy.
+    virtual async::Task<Outcome<>> node_remove(std::string storage, std::string node,
+                                               bool force) = 0;
     virtual async::Task<Outcome<>> node_replace(std::string storage, std::string node,
                                                 NodeSpec spec, Adding how) = 0;
-    virtual async::Task<Outcome<>> node_mark(std::string storage, std::string node,
-                                             NodeMark mark) = 0;
+    /// `force`: dirty, although it has the last clean copy; clean, although there is a better one.
+    virtual async::Task<Outcome<>> node_mark(std::string storage, std::string node, NodeMark mark,
+                                             bool force) = 0;
     /// The storage stays, stopped and empty. Refused (`busy`) as `storage_remove` is.
     virtual async::Task<Outcome<>> remove_all_nodes(std::string storage) = 0;
 

@@ -195,20 +195,23 @@ class Storage : public block::Device {
     /// Opens one more node and takes it in. Suspends.
     virtual async::Task<Outcome<>> add_node(MemberSpec spec, Adding adding,
                                             io::TimePoint deadline) = 0;
-    /// Takes a node out; it keeps its data. Refused for the only one that has all of the data.
-    /// Suspends.
-    virtual async::Task<Outcome<>> remove_node(node::Cookie node, io::TimePoint deadline);
+    /// Takes a node out; it keeps its data. The only one that has all of the data goes
+    /// only if `force`: then another copy is declared to be right. Suspends.
+    virtual async::Task<Outcome<>> remove_node(node::Cookie node, bool force,
+                                               io::TimePoint deadline);
     /// A place that was configured, and is no node: it is looked at no more.
     virtual Outcome<> forget_place(const std::string& type);
     /// Takes a node out that is not in sync, and another one in. Suspends.
     virtual async::Task<Outcome<>> replace_node(node::Cookie node, MemberSpec spec, Adding adding,
                                                 io::TimePoint deadline);
     /// Nothing on the node is to be trusted: all of it is copied to it anew. Done when it is out of
-    /// sync, durably. Suspends.
-    virtual async::Task<Outcome<>> mark_dirty(node::Cookie node, io::TimePoint deadline);
+    /// sync, durably. `force` as in `remove_node`. Suspends.
+    virtual async::Task<Outcome<>> mark_dirty(node::Cookie node, bool force,
+                                              io::TimePoint deadline);
     /// The node's copy is right. Of use where no node can be had that has all of the data: then all
-    /// is formed anew from this one, and what it lacks is lost. Suspends.
-    virtual async::Task<Outcome<>> mark_clean(node::Cookie node);
+    /// is formed anew from this one, and what it lacks is lost. `force`: also where one can be had.
+    /// Suspends.
+    virtual async::Task<Outcome<>> mark_clean(node::Cookie node, bool force);
     /// Where it waits to be formed: what a person says about that.
     virtual Outcome<> overrule(const Overruling& overruling);
     /// Begins to compare the copies, and to make them equal if `repair`; `status` tells how far it

@@ -71,7 +71,8 @@ async::Task<Outcome<>> Membership::change(Edit edit, io::TimePoint deadline) {
     if (wish->is_done) co_return Outcome<>{};
     if (wish->is_impossible)
         co_return refuse(ErrorCode::not_permitted,
-                         "no other node has all of the data: bring one in sync first");
+                         "no other node has all of the data: bring one in sync first, "
+                         "or give up with --force what the others lack");
     if (core_.is_over()) co_return refuse(ErrorCode::cancelled, "the storage is being stopped");
     const std::string waits = obstacle();
     co_return refuse(ErrorCode::timed_out,
