@@ -101,6 +101,9 @@ class FakeOperations final : public Operations {
         co_return co_await done(name, std::string("start") + (how.force ? " by force" : "") +
                                           (how.keep.empty() ? "" : " keep " + how.keep));
     }
+    async::Task<Outcome<std::string>> storage_what_if(std::string name) override {
+        co_return R"({"storage":")" + name + R"(","losses":[]})";
+    }
     async::Task<Outcome<>> storage_verify(std::string name, bool repair) override {
         co_return co_await done(name, repair ? "verify and repair" : "verify");
     }

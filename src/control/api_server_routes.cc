@@ -172,6 +172,10 @@ ApiAnswer verify_storage(Call& call) {
     });
 }
 
+ApiAnswer what_if(Call& call) {
+    return call.run([&o = call.operations, name = call.name] { return o.storage_what_if(name); });
+}
+
 Outcome<ResyncChange> read_resync(const std::string& body) {
     TRY(Value options, read_options(body, {"size", "timeout"}));
     TRY(const std::int64_t size,
@@ -372,6 +376,7 @@ constexpr auto kRoutes = std::to_array<Route>({
     {"POST", "/v1/storages/*/stop", stop_storage},
     {"POST", "/v1/assemblies", assemble_storage},
     {"POST", "/v1/storages/*/verify", verify_storage},
+    {"GET", "/v1/storages/*/what-if", what_if},
     {"POST", "/v1/storages/*/resync", set_resync},
     {"POST", "/v1/storages/*/nodes", add_node},
     {"DELETE", "/v1/storages/*/nodes", remove_place},

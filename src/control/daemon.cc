@@ -333,6 +333,12 @@ async::Task<Outcome<>> Daemon::storage_verify(std::string name, bool repair) {
     co_return engine_.begin_comparison(name, repair);
 }
 
+async::Task<Outcome<std::string>> Daemon::storage_what_if(std::string name) {
+    CO_TRY_VOID(check_known(name));
+    CO_TRY(const WhatIf what_if, engine_.what_if(name));
+    co_return to_json(what_if);
+}
+
 async::Task<Outcome<>> Daemon::storage_set_resync(std::string name, ResyncChange wanted) {
     co_await changing_.acquire();
     const Turn turn(changing_);
