@@ -73,6 +73,7 @@ void add_verbs(CLI::App& app, Session& session) {
     app.add_flag("--json", session.json, "Print JSON");
     add_daemon_verbs(app, session);
     add_status_verbs(app, session);
+    add_config_verbs(app, session);
     add_what_if_verb(app, session);
     add_events_verb(app, session);
     add_storage_verbs(app, session);

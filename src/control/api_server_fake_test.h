@@ -87,6 +87,15 @@ class FakeOperations final : public Operations {
                                    .resync = {}});
         co_return status;
     }
+    async::Task<Outcome<std::string>> config() override {
+        co_return R"({"file":"","in_force":"memory = \"64M\"\n","stopped":[],"differences":[]})";
+    }
+    async::Task<Outcome<std::string>> plan(Config wanted, bool prune) override {
+        co_return fmt::format(
+            R"({{"steps":[{{"text":"remove export '{}'","interrupts":{},"method":"DELETE",)"
+            R"("path":"/v1/exports/e","body":"","waits_for":""}}],"remarks":[]}})",
+            wanted.exports.empty() ? "e" : wanted.exports.front().name, prune);
+    }
     async::Task<Outcome<std::string>> metrics() override { co_return "dst_build_info 1\n"; }
     async::Task<Outcome<std::string>> events(std::uint64_t after, bool wait) override {
         co_return fmt::format(R"({{"last":{},"events":[],"waited":{}}})", after, wait);

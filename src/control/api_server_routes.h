@@ -2,6 +2,7 @@
 //
 //   GET    /v1/status
 //   GET    /metrics                   GET  /v1/events[/AFTER[/wait]]
+//   GET    /v1/config                 POST /v1/plan        {toml, prune}
 //   GET    /v1/storages               POST /v1/storages    {name, algorithm, nodes, ..., start}
 //   POST   /v1/storages/NAME/start    POST /v1/storages/NAME/stop
 //   GET    /v1/storages/NAME/what-if

@@ -60,6 +60,8 @@ class Daemon final : public Operations, public View {
         std::string_view name) const override;
 
     async::Task<Outcome<Status>> status() override;
+    async::Task<Outcome<std::string>> config() override;
+    async::Task<Outcome<std::string>> plan(Config wanted, bool prune) override;
     async::Task<Outcome<std::string>> metrics() override;
     async::Task<Outcome<std::string>> events(std::uint64_t after, bool wait) override;
     async::Task<Outcome<>> storage_create(StorageSpec spec, bool start) override;

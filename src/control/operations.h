@@ -47,6 +47,11 @@ class Operations {
     virtual ~Operations() = default;
 
     virtual async::Task<Outcome<Status>> status() = 0;
+    /// {"file", "in_force"}: TOML, as the daemon has read it, and with what was changed since;
+    /// {"differences"} between the two (config_diff.h), and {"stopped": [names of storages]}.
+    virtual async::Task<Outcome<std::string>> config() = 0;
+    /// What it takes to run what `wanted` says, as JSON (apply_plan.h). Changes nothing.
+    virtual async::Task<Outcome<std::string>> plan(Config wanted, bool prune) = 0;
     /// The page for Prometheus.
     virtual async::Task<Outcome<std::string>> metrics() = 0;
     /// {"last": N, "events": [...]}, those after number `after` (events.h). `wait`: not before
