@@ -75,6 +75,7 @@ void add_verbs(CLI::App& app, Session& session) {
     add_status_verbs(app, session);
     add_config_verbs(app, session);
     add_what_if_verb(app, session);
+    add_doctor_verb(app, session);
     add_events_verb(app, session);
     add_storage_verbs(app, session);
     add_node_verbs(app, session);

@@ -59,6 +59,7 @@ void add_status_verbs(CLI::App& app, Session& session);
 void add_manual_verbs(CLI::App& app, Session& session);
 void add_what_if_verb(CLI::App& app, Session& session);
 void add_config_verbs(CLI::App& app, Session& session);
+void add_doctor_verb(CLI::App& app, Session& session);
 void add_events_verb(CLI::App& app, Session& session);
 void add_storage_verbs(CLI::App& app, Session& session);
 /// Those that take long: `storage verify`, `storage wait`.
