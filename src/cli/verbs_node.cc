@@ -28,14 +28,16 @@ struct Given {
 Outcome<std::string> path_of(const Session& session, const Given& given) {
     TRY_VOID(control::check_name(given.storage));
     TRY(const control::Status status, session.client().status());
+    // 'R: host/disk0' is 'R: host:10809/disk0'.
+    std::string type = given.node;
+    if (const auto spec = control::parse_node(given.node)) type = control::to_string(*spec);
     std::string cookie;
     unsigned found = 0;
     for (const auto& storage : status.storages) {
         if (storage.name != given.storage) continue;
         for (const auto& node : storage.nodes) {
             const std::string directory = fmt::format("n-{}-{}", node.start.value(), node.cookie);
-            if (node.cookie != given.node && node.type != given.node && directory != given.node)
-                continue;
+            if (node.cookie != given.node && node.type != type && directory != given.node) continue;
             cookie = node.cookie;
             ++found;
         }

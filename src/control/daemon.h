@@ -60,12 +60,15 @@ class Daemon final : public Operations, public View {
         std::string_view name) const override;
 
     async::Task<Outcome<Status>> status() override;
+    async::Task<Outcome<std::string>> config() override;
+    async::Task<Outcome<std::string>> plan(Config wanted, bool prune) override;
     async::Task<Outcome<std::string>> metrics() override;
     async::Task<Outcome<std::string>> events(std::uint64_t after, bool wait) override;
     async::Task<Outcome<>> storage_create(StorageSpec spec, bool start) override;
     async::Task<Outcome<>> storage_assemble(StorageSpec spec) override;
     async::Task<Outcome<>> storage_start(std::string name, Starting how) override;
     async::Task<Outcome<>> storage_verify(std::string name, bool repair) override;
+    async::Task<Outcome<std::string>> storage_what_if(std::string name) override;
     async::Task<Outcome<>> storage_set_resync(std::string name, ResyncChange change) override;
     async::Task<Outcome<>> storage_stop(std::string name) override;
     async::Task<Outcome<>> storage_remove(std::string name) override;

@@ -549,6 +549,16 @@ void Engine::measure(Figures& figures) const {
     }
 }
 
+Outcome<WhatIf> Engine::what_if(const std::string& name) const {
+    const storage::Storage& storage = *storages_.at(name);
+    if (!storage.is_formed())
+        return refuse(
+            ErrorCode::busy,
+            fmt::format("storage '{}' is not running, so there is nothing to lose yet: {}", name,
+                        storage.obstacle()));
+    return WhatIf{name, storage.settings().algorithm, storage.losses()};
+}
+
 std::optional<StorageStatus> Engine::report(std::string_view name) const {
     const auto at = storages_.find(name);
     if (at == storages_.end()) return std::nullopt;

@@ -19,6 +19,7 @@
 #include "control/metrics.h"
 #include "control/operations.h"
 #include "control/status.h"
+#include "control/what_if.h"
 #include "export/exporter.h"
 #include "io/world.h"
 #include "storage/storage.h"
@@ -62,6 +63,8 @@ class Engine {
     async::Task<Outcome<>> mark_node(std::string storage, std::string node, NodeMark mark,
                                      bool force);
     Outcome<> begin_comparison(const std::string& storage, bool repair);
+    /// Refused unless it is formed, with what is in the way.
+    [[nodiscard]] Outcome<WhatIf> what_if(const std::string& storage) const;
     Outcome<> set_resync(const std::string& storage, const ResyncChange& change);
     /// What a storage that is stopped is made of at its next start.
     Outcome<> set_storage(const StorageSpec& spec, ByteCount replay_window);

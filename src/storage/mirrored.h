@@ -46,6 +46,7 @@ class MirroredStorage final : public Storage,
     [[nodiscard]] std::optional<ResyncSettings> resync_settings() const override;
     [[nodiscard]] bool is_started() const override { return is_started_; }
     [[nodiscard]] StorageStatus status() const override;
+    [[nodiscard]] std::vector<Loss> losses() const override;
     [[nodiscard]] std::vector<NodeMeasures> node_measures() const override;
     [[nodiscard]] std::string obstacle() const override;
     [[nodiscard]] block::Geometry geometry() const override;

@@ -108,6 +108,38 @@ struct StorageStatus {
     std::optional<mirror::Comparison> comparison{};
 };
 
+/// What the loss of one thing would mean, as things stand.
+struct Loss {
+    enum class Kind : std::uint8_t {
+        node,  // its disk, or who exports it
+        link,  // to a host; its disks are as they were
+        host,  // with all of its nodes; this one: the head, too
+    };
+    Kind kind = Kind::node;
+    /// A node's type, or a host's name; empty: this host.
+    std::string name{};
+    std::vector<node::Cookie> nodes{};
+    /// Requests go on, if `pause` has passed.
+    bool goes_on = false;
+    std::chrono::milliseconds pause{0};
+    /// Why not, and what would change it.
+    std::string reason{};
+    /// Copies that are in sync then, of a storage that has copies.
+    std::size_t copies = 0;
+    /// Nowhere but on what is lost.
+    SectorCount at_risk{};
+    /// Copied when it is back, and to blank disks in its place (none: no disk is lost).
+    SectorCount resync{};
+    SectorCount whole{};
+    /// Meanwhile a head that begins forms the storage by itself; else why not.
+    bool starts = false;
+    std::string start_reason{};
+    /// The same when all is back.
+    bool starts_after = false;
+    std::string start_after_reason{};
+};
+[[nodiscard]] std::string_view to_string(Loss::Kind kind);
+
 /// What a person has said about how a storage may be formed.
 struct Overruling {
     /// What the reason of its waiting names does not count.
@@ -234,6 +266,8 @@ class Storage : public block::Device {
     [[nodiscard]] virtual StorageStatus status() const = 0;
     /// Why it can't be used, for whoever asks for it; empty if it can.
     [[nodiscard]] virtual std::string obstacle() const = 0;
+    /// For each node, link and host. Of one that is formed.
+    [[nodiscard]] virtual std::vector<Loss> losses() const = 0;
 
     async::Task<Result<>> execute(block::Request& request) final;
 
