@@ -24,7 +24,15 @@ def clean_up_after(lab):
     """Takes away, when the test ends, what is mounted and attached below the lab's folder."""
     if not getattr(lab, "cleans_attachments", False):
         lab.cleans_attachments = True
+        lab.first_at_end(_let_go, lab.folder)
         lab.at_end(_clean_up, lab.folder)
+
+
+def _let_go(folder):
+    """Who waits for a device must not be in the way of the end: what is waited for fails."""
+    for place in reversed(mounts_below(folder)):
+        if place.startswith(folder) and "/run/disk/" in place:
+            run(["umount", "--force", "--lazy", place])
 
 
 def _clean_up(folder):

@@ -91,6 +91,9 @@ struct FuseFile::Calls {
             get_attributes(request, number, info);
     }
     static void open(fuse_req_t request, fuse_ino_t /*number*/, fuse_file_info* info) {
+        // Who reads and writes around the page cache waits for each request then, and can be killed
+        // while he does; the kernel would wait for all of them together, whatever comes.
+        info->direct_io = (info->flags & O_DIRECT) != 0 ? 1 : 0;
         ++of(request).opens_;
         if (::fuse_reply_open(request, info) != 0) --of(request).opens_;
     }
