@@ -8,7 +8,8 @@ import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), "../support"))
 from lab import Lab, check, main, test, wait_until
-from lab_attach import attach, do, fio, loops_of, mounts_below, wait_nothing_left
+from lab_api import Api
+from lab_attach import attach, fio, loops_of, mounts_below, wait_nothing_left
 
 TIMES = 200
 WARM = 40  # so many, until all that is kept for the next time is there
@@ -38,23 +39,31 @@ def holdings(lab, pid):
             "memory": int(re.search(r"VmRSS:\s+(\d+)", text)[1]) << 10}
 
 
+def size_of(device):
+    with open(device, "rb", buffering=0) as file:
+        return file.seek(0, os.SEEK_END)
+
+
 @test
 def nothing_leaks(lab: Lab):
     storages = [{"name": name, "algorithm": "linear", "nodes": ["L: memory:16M"]}
                 for name in ("grows", "comes")]
     head = lab.daemon("head", storage=storages)
     loaded = attach(lab, head, "grows", "--via", "fuse")
-    load = fio(lab, "load", loaded, size="16M", time_based=1, runtime=600, verify="none",
-               do_verify=0, rw="randrw", iodepth=8, rate_iops=2000)
+    load = fio(lab, "load", loaded, size="16M", time_based=1, runtime=600, verify=0, rw="randrw", iodepth=8, rate_iops=2000)
     steady = None
+    api = Api(head)
+    size = 16 << 20
     for number in range(TIMES):
-        head.do("node", "add", "grows", f"L: memory:{64 + number}k")
-        device = attach(lab, head, "comes", *(["--file"] if number % 4 == 0 else ["--via", "fuse"]))
-        do("dd", "if=/dev/urandom", f"of={device}", "bs=64k", "count=4", "conv=notrunc")
-        size = sum(node["size"] for node in head.storage("grows")["nodes"])
-        wait_until("the kernel knows the size", lambda wanted=size:
-                   int(do("blockdev", "--getsz", loaded)) == wanted)
-        head.do("detach", "comes", *(["--force"] if number % 3 == 0 else []))
+        api.do("POST", "/v1/storages/grows/nodes", {"node": f"L: memory:{64 + number}k"})
+        size += (64 + number) << 10
+        made = api.do("POST", "/v1/attachments", {"name": "comes", "file": number % 4 == 0,
+                                                  "via": "fuse"})
+        with open(made["attachments"][0]["device"], "r+b", buffering=0) as device:
+            device.write(lab.random.randbytes(256 << 10))
+            os.fsync(device.fileno())
+        wait_until("the kernel knows the size", lambda wanted=size: size_of(loaded) == wanted)
+        api.do("DELETE", "/v1/attachments/comes", {"force": number % 3 == 0})
         if number == WARM:
             steady = holdings(lab, head.pid)
     check(load.is_running(), f"the load ended: {load.log_text()[-1500:]}")

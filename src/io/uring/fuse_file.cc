@@ -100,6 +100,7 @@ struct FuseFile::Calls {
     static void release(fuse_req_t request, fuse_ino_t /*number*/, fuse_file_info* /*info*/) {
         FuseFile& file = of(request);
         if (file.opens_ > 0) --file.opens_;
+        file.closings_.wake_all();
         ::fuse_reply_err(request, 0);
     }
     static void flush(fuse_req_t request, fuse_ino_t /*number*/, fuse_file_info* /*info*/) {
