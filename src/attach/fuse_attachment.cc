@@ -113,6 +113,9 @@ std::string FuseAttachment::trouble() const {
     if (!is_over_ && served_.is_set())
         return fmt::format("{} was unmounted by somebody: 'dst detach --force {}' ends it",
                            file_->path(), spec_.name);
+    if (!is_over_ && loop_ != nullptr && loop_->has_hung_up())
+        return fmt::format("the process that keeps {} has ended: 'dst detach --force {}' ends it",
+                           name_, spec_.name);
     return {};
 }
 

@@ -41,7 +41,7 @@ def _clean_up(folder):
     for device in loops_of(folder):
         run(["losetup", "--detach", device])
     for pid in keepers():
-        if os.getppid() != pid and _belongs_to(pid, folder):
+        if _belongs_to(pid, folder):
             os.kill(pid, signal.SIGKILL)
 
 
@@ -79,6 +79,11 @@ def keepers():
         except OSError:
             continue
     return found
+
+
+def parent_of(pid):
+    with open(f"/proc/{pid}/stat", encoding="utf-8") as stat:
+        return int(stat.read().rsplit(")", 1)[1].split()[1])
 
 
 def wait_nothing_left(lab, timeout=10.0):

@@ -3,12 +3,13 @@
 
 # ctest: serial (loop devices are the host's)
 import os
+import signal
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), "../support"))
 from lab import Lab, check, main, run, test, wait_until
-from lab_attach import (Mount, attach, check_filesystem, do, ends_well, fio, make_filesystem, timed,
-                        wait_nothing_left)
+from lab_attach import (Mount, attach, check_filesystem, do, ends_well, fio, keepers, make_filesystem,
+                        parent_of, timed, wait_nothing_left)
 from lab_mirror import (check_copies_equal, disk_of, fill, start_exporters, start_mirror, wait_detached,
                         wait_in_sync)
 
@@ -138,6 +139,22 @@ def who_waits_for_a_held_file_can_be_killed_and_no_other_signal_disturbs(lab: La
         check(took < 3, f"{user.name} took {took:.1f} s to die")
     head.do("detach", "--force", "vol")
     wait_nothing_left(lab)
+
+
+@test
+def a_killed_keeper_is_told_of_and_detached_by_force(lab: Lab):
+    _, head = mirror(lab, "32M")
+    attach(lab, head, "vol", "--via", "fuse")
+    mine = [pid for pid in keepers() if parent_of(pid) == head.pid]
+    check(len(mine) == 1, f"the keepers of the head are {mine}")
+    os.kill(mine[0], signal.SIGKILL)
+    wait_until("the list tells of it", lambda: "has ended" in head.do("attach", "--list"))
+    outcome = head.dst("detach", "vol")
+    check(outcome.code == 1 and "by force" in outcome.stderr, f"{outcome}")
+    head.do("detach", "--force", "vol")
+    wait_nothing_left(lab)
+    attach(lab, head, "vol", "--via", "fuse")
+    head.do("detach", "vol")
 
 
 @test

@@ -9,7 +9,7 @@ import sys
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), "../support"))
 from lab import Lab, check, main, test, wait_until
 from lab_api import Api
-from lab_attach import attach, fio, loops_of, mounts_below, wait_nothing_left
+from lab_attach import attach, fio, loops_of, mounts_below, parent_of, wait_nothing_left
 
 TIMES = 200
 WARM = 40  # so many, until all that is kept for the next time is there
@@ -21,9 +21,8 @@ def children(pid):
     found = []
     for other in filter(str.isdigit, os.listdir("/proc")):
         try:
-            with open(f"/proc/{other}/stat", encoding="utf-8") as stat:
-                if int(stat.read().rsplit(")", 1)[1].split()[1]) == pid:
-                    found.append(int(other))
+            if parent_of(int(other)) == pid:
+                found.append(int(other))
         except OSError:
             continue
     return found
