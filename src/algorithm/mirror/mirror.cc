@@ -263,6 +263,8 @@ block::Geometry Mirror::geometry() const {
     for (const auto& node : core_.nodes)
         if (node->backing != nullptr && node->takes_part())
             algorithm::merge_limits(whole, node->backing->device().geometry());
+    // As long as it lives, whoever comes and goes.
+    whole.block_bytes = core_.form->block_bytes;
     whole.size = core_.shape().data_size;
     whole.can_flush = whole.can_trim = true;
     whole.read_only = false;

@@ -68,6 +68,12 @@ async::Task<Outcome<>> Roster::add(Newcomer newcomer, Backing& backing, bool is_
                                    Policy policy, io::TimePoint deadline) {
     newcomer.attached = false;
     CO_TRY_VOID(check_size(newcomer.size, newcomer.is_witness));
+    const std::uint32_t block = backing.device().geometry().block_bytes;
+    if (block > core_.form->block_bytes && !newcomer.is_witness)
+        co_return refuse(
+            fmt::format("it has blocks of {} bytes, and who uses the storage may write {}: take a "
+                        "disk of such blocks",
+                        block, core_.form->block_bytes));
     if (newcomer.is_witness) {
         newcomer.slot = NodeRecord::kNoSlot;
     } else {
