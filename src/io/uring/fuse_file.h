@@ -93,6 +93,7 @@ class FuseFile {
     /// In front of data: both headers of a write.
     static constexpr std::size_t kHeadBytes = 80;
     alignas(8) std::array<std::byte, kHeadBytes> head_{};
+    bool is_coherent_ = false;
     std::size_t opens_ = 0;
     async::WaitQueue closings_;
 };
