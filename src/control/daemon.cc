@@ -407,6 +407,7 @@ async::Task<Outcome<>> Daemon::storage_remove(std::string name) {
     CO_TRY_VOID(engine_.check_unused(name));
     const Outcome<> removed = co_await engine_.remove_storage(name);
     CO_TRY_VOID(commit(std::move(next)));
+    CO_TRY_VOID(forget_attachment(name));  // of one that could not be attached again
     co_return removed;
 }
 
@@ -617,12 +618,18 @@ async::Task<Outcome<>> Daemon::detach(std::string name, bool force) {
     const bool was_attached = engine_.attachments().contains(name);
     if (was_attached || std::ranges::none_of(attached_, is_it))
         CO_TRY_VOID(co_await engine_.attachments().detach(name, force));
+    co_return forget_attachment(name);
+}
+
+/// It is not attached again by a next life.
+Outcome<> Daemon::forget_attachment(const std::string& name) {
     std::vector<attach::Spec> next = attached_;
-    std::erase_if(next, is_it);
-    CO_TRY_VOID(store_attachments(next));
+    std::erase_if(next, [&](const attach::Spec& spec) { return spec.name == name; });
+    if (next.size() == attached_.size()) return {};
+    TRY_VOID(store_attachments(next));
     attached_ = std::move(next);
     not_attached_.erase(name);
-    co_return Outcome<>{};
+    return {};
 }
 
 async::Task<Outcome<std::vector<AttachmentStatus>>> Daemon::attach_list() {

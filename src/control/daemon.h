@@ -109,6 +109,7 @@ class Daemon final : public Operations, public View {
     async::Task<Outcome<>> start_exports();
     async::Task<void> attach_again(attach::Spec spec);
     async::Task<Outcome<AttachmentStatus>> attach_now(attach::Spec spec, bool is_new);
+    [[nodiscard]] Outcome<> forget_attachment(const std::string& name);
     [[nodiscard]] Outcome<> store_attachments(const std::vector<attach::Spec>& attached);
     [[nodiscard]] std::vector<AlgorithmStatus> algorithms() const;
     [[nodiscard]] std::vector<std::string> warnings() const;

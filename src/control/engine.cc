@@ -150,7 +150,9 @@ async::Task<Outcome<AttachmentStatus>> Engine::attach(attach::Spec spec) {
         co_return refuse(ErrorCode::exists, fmt::format("'{}' is attached already: 'dst attach "
                                                         "--list' says as what",
                                                         spec.name));
-    CO_TRY_VOID(co_await wait_formed(spec.name));
+    if (const auto formed = co_await wait_formed(spec.name); !formed)
+        co_return refuse(formed.error().code,
+                         fmt::format("'{}' can't be attached: {}", spec.name, formed.error().text));
     CO_TRY(auto listed, co_await attachments_.attach(spec, *storages_.at(spec.name)));
     co_return status_of(std::move(listed));
 }

@@ -22,7 +22,9 @@ ENDPOINTS = [
     ("POST", "/v1/storages/{storage}/nodes/{node}/dirty", False),
     ("POST", "/v1/storages/{storage}/nodes/{node}/clean", False), ("GET", "/v1/tree/{file}", False),
     ("PUT", "/v1/tree/{file}", True), ("GET", "/v1/exports", False), ("POST", "/v1/exports", True),
-    ("DELETE", "/v1/exports/{export}", False), ("GET", "/v1/algorithms", False),
+    ("DELETE", "/v1/exports/{export}", False), ("GET", "/v1/attachments", False),
+    ("POST", "/v1/attachments", True), ("DELETE", "/v1/attachments/{storage}", True),
+    ("GET", "/v1/algorithms", False),
     ("POST", "/v1/algorithms", True), ("DELETE", "/v1/algorithms/{algorithm}", False)]
 
 
