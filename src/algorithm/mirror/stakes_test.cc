@@ -14,7 +14,7 @@ struct Example {
     Regions regions{shape, {}};
 
     Example() {
-        for (const std::uint8_t slot : {0, 1, 2}) regions.bits.use_slot(slot);
+        for (std::uint8_t slot = 0; slot < 3; ++slot) regions.bits.use_slot(slot);
     }
     void stale(std::uint8_t slot, std::uint64_t first, std::uint64_t count) {
         regions.bits.set(Bits::stale_of(slot), {RegionIndex(first), RegionCount(count)});
