@@ -262,6 +262,9 @@ TEST_F(StorageTest, a_storage_that_waits_is_stopped_in_time_and_can_start_again)
             EXPECT_LT(t.now() - before, 1s);
             EXPECT_EQ(storage.status().state, State::stopped);
             EXPECT_FALSE(storage.is_started());
+            const auto waited = co_await storage.formed(t.now() + 1s);
+            EXPECT_EQ(waited.error().code, ErrorCode::busy) << "it is nobody's end";
+            EXPECT_NE(waited.error().text.find("dst storage start v"), std::string::npos);
         }
         co_await t.form(below);
         (void)t.file("late", 8);
