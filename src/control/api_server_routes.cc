@@ -150,8 +150,9 @@ Outcome<Wish> read_wish(const std::string& body) {
     TRY(Value options, read_options(body, {"toml", "prune"}));
     TRY(const std::string toml, read_option(options, "toml", std::string(), "a configuration"));
     TRY(const bool prune, read_option(options, "prune", false, kFlag));
-    TRY(Config config, parse_config(toml, "what is wanted"));
-    return Wish{std::move(config), prune};
+    auto config = parse_config(toml, "what is wanted");
+    if (!config) return refuse(config.error().text);  // who asks is wrong, no file of ours
+    return Wish{*std::move(config), prune};
 }
 
 ApiAnswer plan(Call& call) {

@@ -146,6 +146,18 @@ TEST_F(Api, events_are_asked_for_by_a_number) {
         EXPECT_EQ(ask("GET", target).error().code, ErrorCode::not_found) << target;
 }
 
+TEST_F(Api, a_plan_is_asked_for_by_a_configuration_that_is_checked) {
+    start();
+    const auto plan = ask("POST", "/v1/plan", R"({"toml":"","prune":true})");
+    ASSERT_TRUE(plan.has_value()) << plan.error().text;
+    EXPECT_NE(plan->find(R"("interrupts":true)"), std::string::npos) << *plan;
+    for (const char* const body : {R"({"toml":"x"})", R"({"toml":"memory = 1\n"})", R"({"toml":7})",
+                                   R"({"prune":1})", R"({"file":"x"})", "[]"})
+        EXPECT_EQ(ask("POST", "/v1/plan", body).error().code, ErrorCode::invalid) << body;
+    EXPECT_NE(ask("GET", "/v1/config").value().find("in_force"), std::string::npos);
+    EXPECT_EQ(ask("GET", "/v1/storages/v/what-if").value(), R"({"storage":"v","losses":[]})");
+}
+
 TEST_F(Api, metrics_are_text) {
     start();
     const std::string answer = raw("GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n");
