@@ -11,7 +11,10 @@
 #include "algorithm/loader.h"
 #include "base/check.h"
 #include "base/log.h"
+#include "control/apply_plan.h"
 #include "control/attach_record.h"
+#include "control/config_diff.h"
+#include "control/config_value.h"
 
 namespace dst::control {
 namespace {
@@ -229,6 +232,32 @@ Outcome<> Daemon::check_known(const std::string& name) const {
 
 async::Task<Outcome<Status>> Daemon::status() { co_return picture(); }
 
+async::Task<Outcome<std::string>> Daemon::config() {
+    Value::Array stopped;
+    for (const StorageSpec& spec : config_.storages)
+        if (spec.stopped) stopped.emplace_back(spec.name);
+    // `differences` is JSON already: {"differences": ...}.
+    std::string json = format_json(Value(Value::Table{{"file", Value(to_toml(file_))},
+                                                      {"in_force", Value(to_toml(config_))},
+                                                      {"stopped", Value(std::move(stopped))}}));
+    const std::string differences = to_json(compare(file_, config_));
+    json.back() = ',';
+    co_return json + differences.substr(1);
+}
+
+async::Task<Outcome<std::string>> Daemon::plan(Config wanted, bool prune) {
+    CO_TRY(const Plan found, plan_of(config_, wanted, prune));
+    // Before anything is done: in the middle of the plan it would be refused.
+    for (const AttachmentStatus& attached : engine_.attached())
+        for (const Step& step : found.steps)
+            if (step.method == "DELETE" && step.path == "/v1/storages/" + attached.name)
+                co_return refuse(ErrorCode::busy,
+                                 fmt::format("storage '{}' has to be let go of for this, and is "
+                                             "attached: 'dst detach {}' first",
+                                             attached.name, attached.name));
+    co_return to_json(found);
+}
+
 async::Task<Outcome<std::string>> Daemon::metrics() { co_return metrics_page(); }
 
 std::string Daemon::metrics_page() const {
@@ -331,6 +360,12 @@ async::Task<Outcome<>> Daemon::storage_start(std::string name, Starting how) {
 async::Task<Outcome<>> Daemon::storage_verify(std::string name, bool repair) {
     CO_TRY_VOID(check_known(name));
     co_return engine_.begin_comparison(name, repair);
+}
+
+async::Task<Outcome<std::string>> Daemon::storage_what_if(std::string name) {
+    CO_TRY_VOID(check_known(name));
+    CO_TRY(const WhatIf what_if, engine_.what_if(name));
+    co_return to_json(what_if);
 }
 
 async::Task<Outcome<>> Daemon::storage_set_resync(std::string name, ResyncChange wanted) {
@@ -441,11 +476,11 @@ async::Task<Outcome<>> Daemon::node_add(std::string storage, NodeSpec node, Addi
     co_return Outcome<>{};
 }
 
-async::Task<Outcome<>> Daemon::node_remove(std::string storage, std::string node) {
+async::Task<Outcome<>> Daemon::node_remove(std::string storage, std::string node, bool force) {
     co_await changing_.acquire();
     const Turn turn(changing_);
     CO_TRY_VOID(check_known(storage));
-    CO_TRY(const std::string type, co_await engine_.remove_node(storage, std::move(node)));
+    CO_TRY(const std::string type, co_await engine_.remove_node(storage, std::move(node), force));
     Change next = change();
     CO_TRY(StorageSpec* const spec, find_storage(next, storage));
     erase_node(*spec, type);
@@ -471,11 +506,12 @@ async::Task<Outcome<>> Daemon::node_replace(std::string storage, std::string nod
     co_return commit(std::move(next));
 }
 
-async::Task<Outcome<>> Daemon::node_mark(std::string storage, std::string node, NodeMark mark) {
+async::Task<Outcome<>> Daemon::node_mark(std::string storage, std::string node, NodeMark mark,
+                                         bool force) {
     co_await changing_.acquire();
     const Turn turn(changing_);
     CO_TRY_VOID(check_known(storage));
-    co_return co_await engine_.mark_node(storage, std::move(node), mark);
+    co_return co_await engine_.mark_node(storage, std::move(node), mark, force);
 }
 
 async::Task<Outcome<>> Daemon::export_add(ExportSpec spec) {

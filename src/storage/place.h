@@ -70,8 +70,7 @@ class Place final : public mirror::Backing, private node::Gate {
     /// Why it is no node; empty: nothing is known against it. True if that is new.
     bool note_stranger(std::string why);
     [[nodiscard]] const std::string& why_stranger() const { return why_stranger_; }
-    /// Others can be kept from it: it counts for a majority.
-    [[nodiscard]] bool can_vote() const { return is_local() || can_reserve(); }
+    [[nodiscard]] bool can_vote() const override { return is_local() || can_reserve(); }
 
     /// Claims it, displacing whoever has it if `by_force`. Suspends.
     async::Task<Outcome<>> claim(bool by_force);

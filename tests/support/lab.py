@@ -164,6 +164,10 @@ class Lab:
         """A line for who reads the test's output: numbers that were measured, say."""
         print(f"      {text}", flush=True)
 
+    def note_log(self, name, path):
+        """It is shown if the test fails."""
+        self._log(name, path)
+
     def print_logs(self):
         for name, path in self._logs.items():
             with open(path, "rb") as file:

@@ -10,7 +10,8 @@ from lab_process import check
 # Every path of the API: method, path, and whether it takes a body.
 ENDPOINTS = [
     ("GET", "/metrics", False), ("GET", "/v1/status", False), ("GET", "/v1/events", False),
-    ("GET", "/v1/events/{number}", False), ("GET", "/v1/storages", False),
+    ("GET", "/v1/events/{number}", False), ("GET", "/v1/config", False), ("POST", "/v1/plan", True),
+    ("GET", "/v1/storages/{storage}/what-if", False), ("GET", "/v1/storages", False),
     ("POST", "/v1/storages", True), ("DELETE", "/v1/storages/{storage}", False),
     ("POST", "/v1/storages/{storage}/start", False), ("POST", "/v1/storages/{storage}/stop", False),
     ("POST", "/v1/assemblies", True), ("POST", "/v1/storages/{storage}/verify", True),

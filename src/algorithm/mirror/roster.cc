@@ -135,7 +135,8 @@ async::Task<Outcome<>> Roster::distrust(metadata::Cookie cookie, io::TimePoint d
         if (!membership_.expel(*node, "marked dirty")) {
             node->is_distrusted = false;
             co_return refuse(ErrorCode::not_permitted,
-                             "no other node has all of the data: bring one in sync first");
+                             "no other node has all of the data: bring one in sync first, "
+                             "or give up with --force what the others lack");
         }
     } else {
         make_all_stale(node->slot);
