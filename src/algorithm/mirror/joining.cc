@@ -36,9 +36,11 @@ class Use {
 }  // namespace
 
 bool Joining::may_begin(const Node& node) const {
+    const io::TimePoint now = core_.world.clock.now();
     return core_.takes_in && node.state == NodeState::away && node.is_connected() &&
-           !node.silent_since && !node.backing->is_taken() && node.is_quiet() &&
-           core_.record(node) != nullptr && core_.world.clock.now() >= node.try_again_at;
+           // Not just a ping that is under way: whoever looks in step with pings always sees one.
+           !node.is_silent(now, core_.settings.grace / 2) && !node.backing->is_taken() &&
+           node.is_quiet() && core_.record(node) != nullptr && now >= node.try_again_at;
 }
 
 async::Task<void> Joining::take_in(Node& node) {
