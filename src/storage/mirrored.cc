@@ -241,19 +241,21 @@ async::Task<bool> MirroredStorage::claim(const std::vector<std::size_t>& wanted,
     co_return true;
 }
 
-/// Of those of `places_` that are connected; false if one does not say how large it is.
+/// Of those that are connected, all at once; false if one does not say how large it is.
 async::Task<bool> MirroredStorage::refresh_sizes(const std::vector<std::size_t>& wanted) {
+    std::string failed;
+    async::Scope asking;
+    for (const std::size_t at : wanted)
+        if (places_[at]->is_connected()) asking.spawn(refresh_size(*places_[at], failed));
+    co_await asking.join();
+    if (!failed.empty()) note("waits for " + failed, false);
+    co_return failed.empty() && !stopping_;
+}
+
+async::Task<void> MirroredStorage::refresh_size(Place& place, std::string& failed) {
     const io::TimePoint deadline = around_.world.clock.now() + kAnswerMax;
-    for (const std::size_t at : wanted) {
-        Place& place = *places_[at];
-        if (!place.is_connected()) continue;
-        if (const Outcome<> asked = co_await place.member().refresh_size(deadline); !asked) {
-            note(fmt::format("waits for {}: {}", place.name(), asked.error().text), false);
-            co_return false;
-        }
-        if (stopping_) co_return false;
-    }
-    co_return true;
+    const Outcome<> asked = co_await place.member().refresh_size(deadline);
+    if (!asked) failed = fmt::format("{}: {}", place.name(), asked.error().text);
 }
 
 async::Task<void> MirroredStorage::release_all() {
