@@ -14,6 +14,7 @@
 #include <set>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "base/list.h"
 #include "base/result.h"
@@ -99,7 +100,12 @@ class Disk {
     void put_back();
     [[nodiscard]] bool is_exchanged() const { return shelf_ != nullptr; }
     /// The same disk, larger from now on.
-    void grow(SectorCount size) { medium_->grow(size); }
+    void grow(SectorCount size) {
+        ends_before_.push_back(medium_->size());
+        medium_->grow(size);
+    }
+    /// Where it ended before it grew.
+    [[nodiscard]] const std::vector<SectorCount>& ends_before() const { return ends_before_; }
 
     /// Null if it is in use.
     [[nodiscard]] std::unique_ptr<DiskLock> try_lock(bool is_shared);
@@ -132,6 +138,7 @@ class Disk {
     std::uint64_t media_ = 0;  // how many there have been
     std::unique_ptr<Medium> medium_;
     std::unique_ptr<Medium> shelf_;
+    std::vector<SectorCount> ends_before_;
     DiskFaults faults_;
     std::set<std::uint64_t> unreadable_;
     std::size_t users_ = 0;

@@ -198,6 +198,10 @@ ApiAnswer verify_storage(Call& call) {
     });
 }
 
+ApiAnswer grow_storage(Call& call) {
+    return call.run([&o = call.operations, name = call.name] { return o.storage_grow(name); });
+}
+
 ApiAnswer what_if(Call& call) {
     return call.run([&o = call.operations, name = call.name] { return o.storage_what_if(name); });
 }
@@ -409,6 +413,7 @@ constexpr auto kRoutes = std::to_array<Route>({
     {"POST", "/v1/storages/*/stop", stop_storage},
     {"POST", "/v1/assemblies", assemble_storage},
     {"POST", "/v1/storages/*/verify", verify_storage},
+    {"POST", "/v1/storages/*/grow", grow_storage},
     {"GET", "/v1/storages/*/what-if", what_if},
     {"POST", "/v1/storages/*/resync", set_resync},
     {"POST", "/v1/storages/*/nodes", add_node},

@@ -90,6 +90,7 @@ TEST_F(Api, every_operation_is_reached) {
     EXPECT_EQ(done("POST", "/v1/storages/v/start", R"({"force":true})"), "v: start by force");
     EXPECT_EQ(done("POST", "/v1/storages/v/start", R"({"keep":"00ab"})"), "v: start keep 00ab");
     EXPECT_EQ(done("POST", "/v1/storages/v/verify"), "v: verify");
+    EXPECT_EQ(done("POST", "/v1/storages/v/grow"), "v: grow");
     EXPECT_EQ(done("POST", "/v1/storages/v/verify", R"({"repair":true})"), "v: verify and repair");
     EXPECT_EQ(done("POST", "/v1/storages/v/resync", R"({"size":4096,"timeout":100})"),
               "v: resync 4096 100");

@@ -1323,6 +1323,20 @@ TEST_F(RemoteTest, the_peers_instance_is_known_from_the_handshake_on) {
     });
 }
 
+TEST_F(RemoteTest, it_connects_anew_to_learn_how_large_its_peer_is) {
+    run_test([](RemoteTest& t) -> Task<void> {
+        co_await t.start();
+        t.server.size = kSize + SectorCount(1000);
+        EXPECT_TRUE((co_await t.remote->look_anew(t.world.clock.now() + 3s)).has_value());
+        EXPECT_EQ(t.remote->geometry().size, kSize + SectorCount(1000));
+        EXPECT_EQ(t.remote->status().reconnects, 2u);
+        co_await t.server.kill();
+        co_await t.until([&] { return !t.remote->is_ready(); });
+        EXPECT_FALSE((co_await t.remote->look_anew(t.world.clock.now() + 3s)).has_value());
+        co_await t.stop();
+    });
+}
+
 TEST_F(RemoteTest, a_peer_that_grew_is_noticed_and_its_size_taken_when_asked) {
     run_test([](RemoteTest& t) -> Task<void> {
         Notes notes;

@@ -17,6 +17,8 @@ using metadata::NodeRecord;
 
 /// What may pass by itself is looked at again after this time, if nothing tells of a change.
 constexpr io::Duration kLookAgainAfter = 1s;
+/// How long a node may take to say how large it is, before another one is looked at.
+constexpr io::Duration kAnswerMax = 3s;
 /// Places that are not there yet are waited for a moment, lest the first ones that come decide.
 constexpr io::Duration kGatherAtStart = 500ms;
 
@@ -119,7 +121,7 @@ void MirroredStorage::note(std::string reason, bool is_final) {
 async::Task<metadata::Situation> MirroredStorage::look() {
     metadata::Situation situation{.storage_name = name(), .head_id = around_.head.id};
     // Nodes that have grown have their superblocks where they ended before.
-    std::vector<SectorCount> sizes;
+    std::vector<SectorCount> sizes = around_.ends.recall(name());
     for (int round = 0; round < 2; ++round) {
         situation.places.clear();
         for (std::size_t at = 0; at < places_.size(); ++at)
@@ -136,10 +138,24 @@ async::Task<metadata::Situation> MirroredStorage::look() {
             });
         if (is_complete || sizes.empty()) break;
     }
+    note_ends_of(situation);
     situation.force = overruling_.force;
     situation.keep = overruling_.keep;
     situation.clean = overruling_.clean;
     co_return situation;
+}
+
+/// Who waits remembers, too: his turn may come when all of them have grown.
+void MirroredStorage::note_ends_of(const metadata::Situation& situation) {
+    std::vector<SectorCount> ends;
+    for (const metadata::Place& seen : situation.places)
+        if (const auto* superblock = std::get_if<metadata::Superblock>(&seen.seen);
+            superblock != nullptr && superblock->form.name == name())
+            for (const NodeRecord& record : superblock->form.nodes) ends.push_back(record.size);
+    if (ends.empty()) return;
+    if (const auto noted = note_ends(std::move(ends)); !noted)
+        log::warning("storage {}: where its nodes end can't be noted: {}", name(),
+                     noted.error().text);
 }
 
 namespace {
@@ -175,6 +191,12 @@ async::Task<void> MirroredStorage::assemble() {
         // Rule 9: only then are the reservations claimed, of those that would take part, and all of
         // it is looked at again. A node that another head has is left to it.
         if (!co_await claim(wanted, overruling_.force)) {
+            co_await release_all();
+            co_return;
+        }
+        // Whoever had them before may have let them grow: a connection from before that doesn't
+        // reach their ends, and where they ended is what was the truth then.
+        if (!co_await refresh_sizes(wanted)) {
             co_await release_all();
             co_return;
         }
@@ -215,6 +237,21 @@ async::Task<bool> MirroredStorage::claim(const std::vector<std::size_t>& wanted,
             note(fmt::format("waits for {}: {}", place.name(), claimed.error().text), false);
             co_return false;
         }
+    }
+    co_return true;
+}
+
+/// Of those of `places_` that are connected; false if one does not say how large it is.
+async::Task<bool> MirroredStorage::refresh_sizes(const std::vector<std::size_t>& wanted) {
+    const io::TimePoint deadline = around_.world.clock.now() + kAnswerMax;
+    for (const std::size_t at : wanted) {
+        Place& place = *places_[at];
+        if (!place.is_connected()) continue;
+        if (const Outcome<> asked = co_await place.member().refresh_size(deadline); !asked) {
+            note(fmt::format("waits for {}: {}", place.name(), asked.error().text), false);
+            co_return false;
+        }
+        if (stopping_) co_return false;
     }
     co_return true;
 }
@@ -355,6 +392,10 @@ async::Task<void> MirroredStorage::serve() {
     const auto goes_on = [&] { return !stopping_ && !begins_anew_ && mirror_->fenced().empty(); };
     while (goes_on()) {
         const std::uint64_t seen = events_count_;
+        if (!is_growing_)
+            if (const auto noted = note_ends(ends_in_force()); !noted)
+                log::warning("storage {}: where its nodes end can't be noted: {}", name(),
+                             noted.error().text);
         co_await find_nodes();
         co_await close_those_that_left();
         if (!goes_on()) break;
@@ -376,7 +417,7 @@ async::Task<void> MirroredStorage::find_nodes() {
         if (place.cookie() || place.is_leaving() || place.is_in_hand() ||
             !place.is_to_be_looked_at())
             continue;
-        std::vector<SectorCount> sizes;
+        std::vector<SectorCount> sizes = noted_ends_;
         for (const NodeRecord& record : mirror_->form().nodes) sizes.push_back(record.size);
         const metadata::Place seen = co_await place.look(std::move(sizes));
         if (stopping_ || !mirror_->fenced().empty()) co_return;
@@ -513,7 +554,11 @@ async::Task<Outcome<>> MirroredStorage::stop(io::TimePoint deadline) {
         const io::TimePoint now = around_.world.clock.now();
         const io::TimePoint last = now + (deadline - now) * 7 / 8;
         mirror_->hurry();
-        if (co_await drained_until(last) && co_await mirror_->finish(last))
+        mirror_->growing().give_up();
+        go_on();
+        while (is_growing_)
+            if (!co_await io::wait_until(around_.world.clock, command_ended_, last)) break;
+        if (!is_growing_ && co_await drained_until(last) && co_await mirror_->finish(last))
             co_await release_all();
         else
             losses.push_back("not all that was asked could be done: it is as after a crash");

@@ -117,7 +117,9 @@ class StorageTest : public testing::Test {
     block::Account connections{pool, 2};
     block::Account payloads{pool, 4};
     algorithm::Registry registry;
-    Surroundings around{reactor->world(), pool, connections, registry, {.id = 3, .incarnation = 1}};
+    Surroundings around{
+        reactor->world(),      pool, connections, registry, {.id = 3, .incarnation = 1},
+        {reactor->world(), ""}};
     std::vector<std::unique_ptr<Storage>> storages;
     async::Scope scope;
 };

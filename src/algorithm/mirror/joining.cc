@@ -96,28 +96,28 @@ async::Task<Outcome<>> Joining::look_at(Node& node) {
     const Outcome<> claimed = co_await node.backing->claim();
     node.is_held_elsewhere = !claimed && claimed.error().code == ErrorCode::not_permitted;
     if (!claimed) co_return claimed;
-    const metadata::NodeRecord* const record = core_.record(node);
-    if (record == nullptr) co_return refuse("it is not in the table any more");
-    const SectorCount size = metadata::whole_pages(node.backing->device().geometry().size);
-    if (size < record->size)
+    if (core_.record(node) == nullptr) co_return refuse("it is not in the table any more");
+    const SectorCount size = node.backing->size();
+    if (size < node.size)
         co_return refuse(
             fmt::format("it has {} sectors and had {}: restore the disk that was there",
-                        size.value(), record->size.value()));
-    auto reading =
-        co_await read_superblock(node.backing->device(), record->size, core_.memory.metadata);
-    if (!reading)
-        co_return refuse(reading.error().code, fmt::format("its superblock can't be read: {}",
-                                                           to_string(reading.error().code)));
-    if (!*reading && !is_new(node, reading->error()))
+                        size.value(), node.size.value()));
+    auto looked =
+        co_await find_superblock(node.backing->device(), {size, node.size}, core_.memory.metadata);
+    if (!looked)
+        co_return refuse(looked.error().code, fmt::format("its superblock can't be read: {}",
+                                                          to_string(looked.error().code)));
+    const metadata::Reading& reading = looked->reading;
+    if (!reading && !is_new(node, reading.error()))
         co_return refuse(
             fmt::format("it {}: restore the disk that was there, or let another one take its place "
                         "(dst node replace)",
-                        metadata::to_string(reading->error())));
+                        metadata::to_string(reading.error())));
     Bitmap own(core_.shape().regions(), true);  // of a new one nothing is right
-    if (*reading) {
-        const metadata::Superblock& found = **reading;
+    if (reading) {
+        const metadata::Superblock& found = *reading;
         CO_TRY(const bool is_all_stale, judge(node, found));
-        node.sequence = found.sequence;
+        node.sequence = looked->sequence;
         if (!node.is_witness) {
             CO_TRY(own, co_await own_doubts(node, found, is_all_stale));
         }
@@ -130,7 +130,10 @@ async::Task<Outcome<>> Joining::look_at(Node& node) {
         node.begin_copying(core_.shape().regions());
     }
     begin_superblocks(node);
-    if (*reading) node.superblock->assume((*reading)->form.history.age);
+    // One that lies where the node ended before, or will end, is not where it will be looked for.
+    const bool is_in_place = reading && looked->end == node.size;
+    if (is_in_place && reading->self().size == node.size)
+        node.superblock->assume(reading->form.history.age);
     if (const FormHandle form = membership_.for_others();
         form != nullptr && form->find(node.cookie) != nullptr)
         node.superblock->send(form);

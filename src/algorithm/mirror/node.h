@@ -25,7 +25,7 @@ struct Node {
 
     const metadata::Cookie cookie;
     const std::uint8_t slot;
-    const SectorCount size;  // where it ends, so where its metadata is
+    SectorCount size;  // where it ends, so where its metadata is
     const bool is_witness;
     const std::string type;  // as the tree shows it
     /// Null while nobody knows where it is.
@@ -75,7 +75,11 @@ struct Node {
     /// While it is one of those that are written to.
     std::unique_ptr<PageWriter> pages;
     std::unique_ptr<SuperblockWriter> superblock;
-    std::uint64_t sequence = 0;  // of the superblock that was found there
+    std::uint64_t sequence = 0;  // of the superblock that was written there last, or found
+    /// While the mirror grows: its new end, and what writes there.
+    SectorCount next_size;
+    std::unique_ptr<PageWriter> next_pages;
+    std::unique_ptr<SuperblockWriter> next_superblock;
 
     // Counted for status and metrics.
     std::uint64_t read_errors = 0;

@@ -1,6 +1,11 @@
 #include "algorithm/mirror/superblock_reader.h"
 
+#include <algorithm>
 #include <optional>
+#include <span>
+#include <utility>
+
+#include "base/check.h"
 
 namespace dst::mirror {
 
@@ -31,6 +36,33 @@ async::Task<Result<metadata::Reading>> read_superblock(block::Device& device, Se
         both = both ? metadata::choose(*std::move(both), std::move(reading)) : std::move(reading);
     }
     co_return *std::move(both);
+}
+
+async::Task<Result<FoundSuperblock>> find_superblock(block::Device& device,
+                                                     std::vector<SectorCount> ends,
+                                                     block::Account& account) {
+    CHECK(!ends.empty());
+    const SectorCount size = ends.front();
+    std::optional<FoundSuperblock> found;
+    for (std::size_t at = 0; at < ends.size(); ++at) {
+        const SectorCount end = ends[at];
+        const auto before = std::span(ends).first(at);
+        const bool was_looked_at = std::ranges::find(before, end) != before.end();
+        if (end > size || was_looked_at) continue;
+        CO_TRY(metadata::Reading reading, co_await read_superblock(device, end, account));
+        const std::uint64_t sequence = reading ? reading->sequence : 0;
+        if (reading) ends.push_back(reading->self().size);
+        if (!found) {
+            found.emplace(std::move(reading), end, sequence);
+            continue;
+        }
+        found->sequence = std::max(found->sequence, sequence);
+        const bool is_better =
+            reading && (!found->reading || reading->sequence > found->reading->sequence);
+        found->reading = metadata::choose(std::move(found->reading), std::move(reading));
+        if (is_better) found->end = end;
+    }
+    co_return *std::move(found);
 }
 
 }  // namespace dst::mirror
