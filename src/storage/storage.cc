@@ -102,8 +102,8 @@ void Storage::become_unformed() {
 async::Task<Outcome<>> Storage::formed(io::TimePoint deadline) {
     while (!is_formed_) {
         if (const auto end = dead_end()) co_return std::unexpected(*end);
-        if (stopping_) co_return refuse(ErrorCode::cancelled, "it is being stopped");
         if (!is_started()) co_return refuse(ErrorCode::busy, obstacle());
+        if (stopping_) co_return refuse(ErrorCode::cancelled, "it is being stopped");
         if (around_.ending) co_return refuse(ErrorCode::shutting_down, "the daemon is stopping");
         if (!co_await io::wait_until(around_.world.clock, changes_, deadline) && !is_formed_)
             co_return refuse(ErrorCode::timed_out, obstacle());
