@@ -246,13 +246,13 @@ async::Task<bool> MirroredStorage::refresh_sizes(const std::vector<std::size_t>&
     std::string failed;
     async::Scope asking;
     for (const std::size_t at : wanted)
-        if (places_[at]->is_connected()) asking.spawn(ask_size(*places_[at], failed));
+        if (places_[at]->is_connected()) asking.spawn(refresh_place(*places_[at], failed));
     co_await asking.join();
     if (!failed.empty()) note("waits for " + failed, false);
     co_return failed.empty() && !stopping_;
 }
 
-async::Task<void> MirroredStorage::ask_size(Place& place, std::string& failed) {
+async::Task<void> MirroredStorage::refresh_place(Place& place, std::string& failed) {
     const io::TimePoint deadline = around_.world.clock.now() + kAnswerMax;
     const Outcome<> asked = co_await place.member().refresh_size(deadline);
     if (!asked) failed = fmt::format("{}: {}", place.name(), asked.error().text);

@@ -84,7 +84,7 @@ class MirroredStorage final : public Storage,
     async::Task<void> commands_ended();
     async::Task<void> take_down(io::TimePoint deadline);
     async::Task<bool> refresh_sizes(const std::vector<std::size_t>& wanted);
-    async::Task<void> ask_size(Place& place, std::string& failed);
+    async::Task<void> refresh_place(Place& place, std::string& failed);
     async::Task<void> release_all();
     void make_mirror(metadata::Form form);
     void note(std::string reason, bool is_final);
