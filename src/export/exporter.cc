@@ -209,6 +209,7 @@ async::Task<std::expected<Export*, nbd::Refusal>> Exporter::usable(std::string n
 }
 
 /// The same, and the session is in: so the export stays. Its device is asked how large it is now.
+/// (Who only asks about an export is not let in, and told what was known last.)
 async::Task<std::expected<Export*, nbd::Refusal>> Exporter::entered(std::string name,
                                                                     nbd::ServerSession& session) {
     auto found = co_await usable(name, session);
@@ -233,7 +234,7 @@ async::Task<std::expected<std::unique_ptr<nbd::Served>, nbd::Refusal>> Exporter:
 
 async::Task<std::expected<nbd::ExportInfo, nbd::Refusal>> Exporter::describe(
     std::string name, nbd::ServerSession& session) {
-    auto shown = co_await entered(std::move(name), session);
+    auto shown = co_await usable(std::move(name), session);
     if (!shown) co_return std::unexpected(std::move(shown.error()));
     co_return (*shown)->info((*shown)->access_of(session.peer()));
 }

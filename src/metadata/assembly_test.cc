@@ -74,6 +74,15 @@ TEST(Making, leaves_what_another_head_holds) {
     EXPECT_TRUE(std::holds_alternative<Create>(decide(forced(situation({blank(0), held})))));
 }
 
+TEST(Making, leaves_what_looks_blank_and_was_never_given_back) {
+    Place used = blank(1);
+    used.holder = Holder::lapsed;
+    used.holder_id = kOther;
+    const auto wait = expect_wait(situation({blank(0), used}), Kind::held);
+    EXPECT_THAT(wait.reason, HasSubstr("looks blank, but head 0000000000ddba11 has it reserved"));
+    EXPECT_TRUE(std::holds_alternative<Create>(decide(forced(situation({blank(0), used})))));
+}
+
 // Without quorum.
 
 TEST(Starting, happens_when_all_are_there_that_were_attached) {

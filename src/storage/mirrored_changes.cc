@@ -241,7 +241,15 @@ async::Task<Outcome<>> MirroredStorage::take_out(node::Cookie node, io::TimePoin
     if (!removed)
         co_return refuse(removed.error().code,
                          fmt::format("{} was not removed: {}", type, removed.error().text));
-    if (Place* const place = find(node)) {
+    Place* place = find(node);
+    if (place == nullptr) {
+        // It has not been found since the mirror was formed anew: by what it is called.
+        const auto at = std::ranges::find_if(places_, [&](const auto& each) {
+            return !each->cookie() && metadata::cut_type(each->name()) == type;
+        });
+        if (at != places_.end()) place = at->get();
+    }
+    if (place != nullptr) {
         const auto is_it = [&](const MemberSpec& spec) { return spec.type == place->name(); };
         std::erase_if(settings_.members, is_it);
         std::erase_if(settings_.mirror.witnesses, is_it);
