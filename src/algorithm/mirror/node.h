@@ -51,6 +51,7 @@ struct Node {
     bool is_leaving = false;
     /// Since when it does not answer; nothing while it does.
     std::optional<io::TimePoint> silent_since;
+    bool was_connected = false;  // when it was looked at last
     /// It is looked at no sooner: it left because it failed, or can't join as it is.
     io::TimePoint try_again_at;
     io::Duration backoff{};
