@@ -586,7 +586,7 @@ void Engine::report(const Config& config, Status& status) const {
         if (at == storages_.end()) continue;
         status.storages.push_back(status_of(*at->second));
         for (const AttachmentStatus& attached : status.attachments)
-            if (attached.name == spec.name)
+            if (attached.name == spec.name && !attached.device.empty())
                 status.storages.back().attached_as.push_back(attached.device);
     }
     for (const ExportSpec& spec : config.exports) {
