@@ -58,6 +58,7 @@ Outcome<> MirroredStorage::start(const Overruling& overruling) {
     is_started_ = true;
     reason_ = "its nodes are being opened";
     since_ = around_.world.clock.wall_now();
+    noted_ends_ = around_.ends.recall(name());
     const auto share = [this](std::size_t bytes) {
         return MemoryShare(new block::Account(around_.pool, slabs(bytes)), Retire{&around_.pool});
     };
@@ -121,7 +122,7 @@ void MirroredStorage::note(std::string reason, bool is_final) {
 async::Task<metadata::Situation> MirroredStorage::look() {
     metadata::Situation situation{.storage_name = name(), .head_id = around_.head.id};
     // Nodes that have grown have their superblocks where they ended before.
-    std::vector<SectorCount> sizes = around_.ends.recall(name());
+    std::vector<SectorCount> sizes = noted_ends_;
     for (int round = 0; round < 2; ++round) {
         situation.places.clear();
         for (std::size_t at = 0; at < places_.size(); ++at)
@@ -152,10 +153,7 @@ void MirroredStorage::note_ends_of(const metadata::Situation& situation) {
         if (const auto* superblock = std::get_if<metadata::Superblock>(&seen.seen);
             superblock != nullptr && superblock->form.name == name())
             for (const NodeRecord& record : superblock->form.nodes) ends.push_back(record.size);
-    if (ends.empty()) return;
-    if (const auto noted = note_ends(std::move(ends)); !noted)
-        log::warning("storage {}: where its nodes end can't be noted: {}", name(),
-                     noted.error().text);
+    if (!ends.empty()) remember_ends(std::move(ends));
 }
 
 namespace {
@@ -394,10 +392,7 @@ async::Task<void> MirroredStorage::serve() {
     const auto goes_on = [&] { return !stopping_ && !begins_anew_ && mirror_->fenced().empty(); };
     while (goes_on()) {
         const std::uint64_t seen = events_count_;
-        if (!is_growing_)
-            if (const auto noted = note_ends(ends_in_force()); !noted)
-                log::warning("storage {}: where its nodes end can't be noted: {}", name(),
-                             noted.error().text);
+        if (!is_growing_) remember_ends(ends_in_force());
         co_await find_nodes();
         co_await close_those_that_left();
         if (!goes_on()) break;
@@ -566,7 +561,6 @@ async::Task<Outcome<>> MirroredStorage::stop(io::TimePoint deadline) {
             losses.push_back("not all that was asked could be done: it is as after a crash");
     }
     if (mirror_ != nullptr) mirror_->end();
-    for (auto& place : places_) place->member().give_up();
     {
         std::vector<std::string> dropped;  // said above, if anything was lost
         async::Scope closing;

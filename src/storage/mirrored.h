@@ -74,7 +74,7 @@ class MirroredStorage final : public Storage,
     async::Task<Outcome<>> take_over(const metadata::Start& start);
     [[nodiscard]] Outcome<> check_places() const;
     [[nodiscard]] Outcome<metadata::Shape> shape_of_places() const;
-    [[nodiscard]] const Place* find_lost(const metadata::NodeRecord& record) const;
+    [[nodiscard]] Place* find_lost(const metadata::NodeRecord& record) const;
     [[nodiscard]] Outcome<metadata::Form> new_form() const;
     async::Task<void> serve();
     async::Task<void> find_nodes();
@@ -103,6 +103,7 @@ class MirroredStorage final : public Storage,
     async::Task<void> compare(bool repair);
     async::Task<Outcome<>> refresh_sizes(io::TimePoint deadline);
     Outcome<> note_ends(std::vector<SectorCount> ends);
+    void remember_ends(std::vector<SectorCount> ends);
     [[nodiscard]] std::vector<SectorCount> ends_in_force() const;
     [[nodiscard]] Place* find(const Member& member) const;
     [[nodiscard]] Place* find(metadata::Cookie cookie) const;

@@ -235,20 +235,15 @@ async::Task<Outcome<>> MirroredStorage::remove_node(node::Cookie node, bool forc
 }
 
 async::Task<Outcome<>> MirroredStorage::take_out(node::Cookie node, io::TimePoint deadline) {
-    CO_TRY(const NodeRecord* const record, record_of(node));
-    const std::string type = record->type;
+    CO_TRY(const NodeRecord* const listed, record_of(node));
+    const NodeRecord record = *listed;  // the table may be another one by then
     Outcome<> removed = co_await mirror_->roster().remove(node, settings_.mirror.quorum, deadline);
     if (!removed)
         co_return refuse(removed.error().code,
-                         fmt::format("{} was not removed: {}", type, removed.error().text));
+                         fmt::format("{} was not removed: {}", record.type, removed.error().text));
     Place* place = find(node);
-    if (place == nullptr) {
-        // It has not been found since the mirror was formed anew: by what it is called.
-        const auto at = std::ranges::find_if(places_, [&](const auto& each) {
-            return !each->cookie() && metadata::cut_type(each->name()) == type;
-        });
-        if (at != places_.end()) place = at->get();
-    }
+    // It may not have been found since the mirror was formed anew.
+    if (place == nullptr) place = find_lost(record);
     if (place != nullptr) {
         const auto is_it = [&](const MemberSpec& spec) { return spec.type == place->name(); };
         std::erase_if(settings_.members, is_it);
@@ -437,6 +432,13 @@ Outcome<> MirroredStorage::note_ends(std::vector<SectorCount> ends) {
     TRY_VOID(around_.ends.note(name(), ends));
     noted_ends_ = std::move(ends);
     return {};
+}
+
+/// The same, where nothing hangs on it yet.
+void MirroredStorage::remember_ends(std::vector<SectorCount> ends) {
+    if (const auto noted = note_ends(std::move(ends)); !noted)
+        log::warning("storage {}: where its nodes end can't be noted: {}", name(),
+                     noted.error().text);
 }
 
 /// By its table.

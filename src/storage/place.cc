@@ -260,19 +260,14 @@ async::Task<Outcome<>> Place::admit(node::Visit& visit) {
 /// A plain server can't be reserved; what lies on it says who was there last.
 async::Task<Outcome<>> Place::admit_plain(node::Visit& visit) {
     if (!is_used_ || superblock_end_.value() == 0) co_return Outcome<>{};
-    std::optional<metadata::Reading> both;
     // No memory of the storage: who waits for this node may hold all that there is.
     std::vector<std::byte> bytes(metadata::kSuperblockBytes);
-    for (unsigned copy = 0; copy < metadata::kSuperblockCopies; ++copy) {
-        const auto read =
-            co_await visit.read(*metadata::superblock_place(superblock_end_, copy), bytes);
-        if (!read && read.error().code == ErrorCode::io_error) continue;  // one is enough
-        if (!read) co_return refuse(ErrorCode::node_lost, "reading its superblock failed");
-        auto reading = metadata::decode_superblock(bytes);
-        both = both ? metadata::choose(*std::move(both), std::move(reading)) : std::move(reading);
-    }
-    if (!both) co_return refuse(ErrorCode::node_lost, "reading its superblock failed");
-    co_return judge_.judge(*both);
+    const auto read = [&](SectorRange range, std::span<std::byte> into) {
+        return visit.read(range, into);
+    };
+    const auto found = co_await mirror::read_copies(superblock_end_, bytes, read);
+    if (!found) co_return refuse(ErrorCode::node_lost, "reading its superblock failed");
+    co_return judge_.judge(*found);
 }
 
 }  // namespace dst::storage

@@ -134,6 +134,16 @@ struct Core {
         retired.push_back(std::move(*at));
         nodes.erase(at);
     }
+    /// Runs one of the node's writers until it is stopped.
+    template <typename Writer>
+    void begin_writing(Node& node, Writer& writer) {
+        ++node.writers;
+        scope.spawn([](Core& core, Node& its, Writer& runs) -> async::Task<void> {
+            co_await runs.run();
+            --its.writers;
+            core.progress.wake_all();
+        }(*this, node, writer));
+    }
     /// Null if the table in force does not have it.
     [[nodiscard]] const metadata::NodeRecord* record(const Node& node) const {
         return form->find(node.cookie);

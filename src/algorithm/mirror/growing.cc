@@ -178,27 +178,13 @@ void Growing::begin_node(Node& node, Bits& bits) {
                                      core_.world.clock, core_.progress);
     node.next_pages->write_all();
     node.next_pages->hurry();
-    node.writers += 1;
-    core_.scope.spawn(run_pages(node));
+    core_.begin_writing(node, *node.next_pages);
     if (end == node.size) return;
     node.next_superblock = std::make_unique<SuperblockWriter>(
         node.backing->device(), end, node.cookie, node.sequence, core_.memory.metadata,
         core_.world.clock, core_.progress);
     node.next_superblock->send(core_.form);
-    node.writers += 1;
-    core_.scope.spawn(run_superblock(node));
-}
-
-async::Task<void> Growing::run_pages(Node& node) {
-    co_await node.next_pages->run();
-    --node.writers;
-    core_.progress.wake_all();
-}
-
-async::Task<void> Growing::run_superblock(Node& node) {
-    co_await node.next_superblock->run();
-    --node.writers;
-    core_.progress.wake_all();
+    core_.begin_writing(node, *node.next_superblock);
 }
 
 bool Growing::is_prepared() const {

@@ -52,8 +52,6 @@ class Growing {
     void switch_over();
     async::Task<void> end_writers();
     async::Task<void> erase_old_superblocks();
-    async::Task<void> run_pages(Node& node);
-    async::Task<void> run_superblock(Node& node);
     async::Task<Result<>> ask_all(const block::Request& request);
     [[nodiscard]] std::vector<Node*> data_nodes() const;
 

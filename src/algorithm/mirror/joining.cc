@@ -222,8 +222,7 @@ void Joining::begin_superblocks(Node& node) {
         node.backing->device(), node.size, node.cookie, node.sequence, core_.memory.metadata,
         core_.world.clock, core_.progress);
     node.pages.reset();
-    ++node.writers;
-    core_.scope.spawn(run_superblocks(node));
+    core_.begin_writing(node, *node.superblock);
 }
 
 void Joining::begin_pages(Node& node, bool all) {
@@ -240,20 +239,7 @@ void Joining::begin_pages(Node& node, bool all) {
         node.pages->write_all();
     else
         for (const PageNumber page : core_.bits().pages()) node.pages->assume_durable(page);
-    ++node.writers;
-    core_.scope.spawn(run_pages(node));
-}
-
-async::Task<void> Joining::run_superblocks(Node& node) {
-    co_await node.superblock->run();
-    --node.writers;
-    core_.progress.wake_all();
-}
-
-async::Task<void> Joining::run_pages(Node& node) {
-    co_await node.pages->run();
-    --node.writers;
-    core_.progress.wake_all();
+    core_.begin_writing(node, *node.pages);
 }
 
 }  // namespace dst::mirror
