@@ -89,6 +89,8 @@ class Disk {
 
     [[nodiscard]] const DiskFaults& faults() const { return faults_; }
     void set_faults(DiskFaults faults);
+    /// Of those that begin from now on.
+    void set_sync_latency(io::Duration latency) { settings_.sync_latency = latency; }
     /// The sector can't be read until it is written again.
     void make_unreadable(SectorIndex sector) { unreadable_.insert(sector.value()); }
     void make_readable() { unreadable_.clear(); }
@@ -134,7 +136,7 @@ class Disk {
     Host& host_;
     World& world_;
     const std::string path_;
-    const DiskSettings settings_;
+    DiskSettings settings_;
     std::uint64_t media_ = 0;  // how many there have been
     std::unique_ptr<Medium> medium_;
     std::unique_ptr<Medium> shelf_;

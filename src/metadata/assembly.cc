@@ -222,6 +222,8 @@ Decision start_declared(const Situation& situation, const Survey& found, Cookie 
     const Form* base = &declared->form();
     for (const Seen& seen : found.nodes)
         if (passes_through(seen.history(), base->history.age)) base = &seen.form();
+    if (situation.left && passes_through(situation.left->history, base->history.age))
+        base = &*situation.left;
     const NodeRecord* const record = base->find(clean);
     if (record == nullptr || record->is_witness)
         return Refuse{.reason = text::no_member(*declared->place), .obstacles = {}};

@@ -180,6 +180,27 @@ TEST(Starting, refuses_sides_that_went_on_apart_until_one_is_chosen) {
     expect_refuse(keeping(both, 0xc7), Kind::diverged);
 }
 
+TEST(Starting, from_a_declared_copy_goes_on_from_what_the_head_left) {
+    const Form old = form_of(2);
+    const Form newer = next(old, {0});
+    auto seen = situation({away(0), place(1, old)});
+    seen.force = true;
+    seen.clean = 0xc1;
+    // Nobody who is there knows of the newer age.
+    EXPECT_EQ(expect_start(seen).base, old);
+    seen.left = newer;
+    const Start start = expect_start(seen);
+    EXPECT_EQ(start.base, newer);
+    EXPECT_TRUE(start.is_declared);
+    // So who holds that is not found to have gone another way.
+    const Form first = first_form(start, std::vector<Cookie>{0xc1}, 0xd, start.base.head);
+    EXPECT_EQ(admit(first, std::get<Superblock>(place(0, newer).seen)), Admission::joins);
+    // An age of another way says nothing.
+    seen.left = forked(next(old, {0}), 0xe, 0);
+    seen.places[1] = place(1, forked(old, 0xf, 1));
+    EXPECT_EQ(expect_start(seen).base, forked(old, 0xf, 1));
+}
+
 // Reservations.
 
 TEST(Starting, leaves_nodes_of_a_head_that_may_live) {

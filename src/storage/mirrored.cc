@@ -55,6 +55,7 @@ Outcome<> MirroredStorage::start(const Overruling& overruling) {
             fmt::format("a mirror has 1 to {} nodes, not {}", metadata::kNodesMax, nodes));
     stopping_ = is_final_ = was_fenced_ = begins_anew_ = false;
     overruling_ = overruling;
+    left_.reset();
     is_started_ = true;
     reason_ = "its nodes are being opened";
     since_ = around_.world.clock.wall_now();
@@ -99,6 +100,10 @@ async::Task<void> MirroredStorage::run() {
                              : "it is formed anew, as a person has said",
                  false);
             begins_anew_ = false;
+            if (!was_fenced_) {
+                mirror_->end();  // no age is sent after the one that is noted
+                left_ = mirror_->newest_form();
+            }
             become_unformed();
             co_await take_down(around_.world.clock.now());
             co_await release_all();
@@ -143,6 +148,7 @@ async::Task<metadata::Situation> MirroredStorage::look() {
     situation.force = overruling_.force;
     situation.keep = overruling_.keep;
     situation.clean = overruling_.clean;
+    situation.left = left_;
     co_return situation;
 }
 
@@ -218,6 +224,7 @@ async::Task<void> MirroredStorage::assemble() {
                                    : co_await take_over(std::get<metadata::Start>(decision));
         if (done) {
             overruling_ = {};
+            left_.reset();
             co_return;
         }
         note(done.error().text, false);

@@ -122,8 +122,9 @@ class MirroredStorage final : public Storage,
 
     bool is_started_ = false;
     Overruling overruling_;
-    bool begins_anew_ = false;  // as a person has said
-    std::size_t commands_ = 0;  // that use the mirror
+    bool begins_anew_ = false;            // as a person has said
+    std::optional<metadata::Form> left_;  // by that
+    std::size_t commands_ = 0;            // that use the mirror
     bool is_growing_ = false;
     std::vector<SectorCount> noted_ends_;
     async::WaitQueue command_ended_;
