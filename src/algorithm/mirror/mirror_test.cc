@@ -557,6 +557,30 @@ TEST_F(MirrorTest, a_durable_write_waits_for_the_flush_that_makes_its_region_wri
     });
 }
 
+TEST_F(MirrorTest, a_side_that_was_given_up_lacks_all_for_every_head_from_then_on) {
+    run([](MirrorTest& t) -> Task<void> {
+        co_await t.create(2);
+        EXPECT_TRUE((co_await t.write(0, 8, 1)).has_value());
+        EXPECT_TRUE((co_await t.flush()).has_value());
+        metadata::Form form = t.mirror->form();
+        co_await t.end();
+        // Node 1 has gone on by itself, and a person keeps the side of node 2.
+        t.nodes[0]->connected = false;
+        t.make(form);
+        const auto kept = co_await t.mirror->assemble(
+            {.first = t.next_form(form, 77, 2), .source = 2, .given_up = {1}});
+        EXPECT_TRUE(kept.has_value());
+        EXPECT_TRUE(t.mirror->lacks_all(1));
+        form = t.mirror->form();
+        co_await t.end();
+        t.make(form);
+        const auto assembled =
+            co_await t.mirror->assemble({.first = t.next_form(form, 78, 2), .source = 2});
+        EXPECT_TRUE(assembled.has_value());
+        EXPECT_TRUE(t.mirror->lacks_all(1));
+    });
+}
+
 // An age that waits to be sent is given up when the node that it would attach has to leave: once
 // sent it could be found, and that node taken for one that has everything.
 TEST_F(MirrorTest, one_bad_copy_of_a_superblock_is_enough) {
