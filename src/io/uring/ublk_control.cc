@@ -10,6 +10,7 @@
 #include <cstring>
 
 #include "io/uring/errors.h"
+#include "io/uring/kernel_module.h"
 
 namespace dst::io::uring {
 
@@ -62,6 +63,8 @@ int run_on_ring(int fd, std::uint32_t code, const ublksrv_ctrl_cmd& command) {
 
 Outcome<UblkControl> UblkControl::open() {
     UniqueFd fd(::open(kPath, O_RDWR | O_CLOEXEC));
+    if (!fd.is_open() && errno == ENOENT && load_kernel_module("ublk_drv"))
+        fd.reset(::open(kPath, O_RDWR | O_CLOEXEC));
     if (!fd.is_open())
         return refuse(errno == ENOENT ? ErrorCode::unsupported : ErrorCode::not_permitted,
                       fmt::format("{}: {}; {}", kPath, text_of(errno),
