@@ -2,7 +2,7 @@
 """Checks that the layout is the architecture: prints `file:line: what, why` a violation, exits 1 if any.
 
 - Includes between the folders of src/ point only one way: a folder includes itself and those before it.
-- Only io/uring knows the kernel, and only the folders that build the tree know io/uring.
+- Only io/uring knows the kernel, and only attach/ and the folders that build the tree know io/uring.
 - No production file knows that it may be simulated.
 - ARCHITECTURE.md lists the folders that exist, and no others.
 """
@@ -34,7 +34,8 @@ ALSO_ALLOWED = {
     "fcntl.h": {"control", "cli", "tree"},
     "unistd.h": {"control", "cli", "tree"},
 }
-KNOWS_URING = {"control", "cli"}
+# Those who build the tree, and what is about this kernel alone.
+KNOWS_URING = {"attach", "control", "cli"}
 
 INCLUDE = re.compile(r'\s*#\s*include\s*(["<])([^">]+)[">]')
 # sim, Sim and SIM as a word of an identifier (sim_clock, SimClock, kSim), but not simple, similar, SIMD.
@@ -69,7 +70,7 @@ def check_include(path, number, folder, quote, header):
                   f"but {target}/ comes after {folder}/ in the order of the layers")
     elif header.startswith("io/uring/") and not (in_uring or is_test or folder in KNOWS_URING):
         violation(path, number, f'includes "{header}"',
-                  "but only those who build the tree (control/, cli/) may know what is under the seam")
+                  "but only attach/ and those who build the tree (control/, cli/) may know what is under the seam")
 
 
 def check_source(path):

@@ -113,8 +113,12 @@ class ErrorChecker final : public Checker {
         if (!hold) return false;
         const io::TimePoint since = operation.end_time - *hold;
         const bool is_read = operation.op == Op::read || operation.op == Op::block_status;
-        return (!is_read || operation.begin_time <= since) &&
-               any_struck([&](const Struck& struck) { return struck.begin <= since; });
+        // Who waited so long himself may have begun before the fault, at a node that was just
+        // shaking hands.
+        const bool has_waited = operation.begin_time <= since;
+        return (!is_read || has_waited) && any_struck([&](const Struck& struck) {
+                   return struck.begin <= (has_waited ? operation.end_time : since);
+               });
     }
 
     /// Whoever would have told the answer is gone, or the way to it.

@@ -72,6 +72,7 @@ void add_verbs(CLI::App& app, Session& session) {
     add_storage_verbs(app, session);
     add_node_verbs(app, session);
     add_export_verbs(app, session);
+    add_attach_verbs(app, session);
     add_algorithm_verbs(app, session);
     add_bench_verb(app, session);
     app.footer(

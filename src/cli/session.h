@@ -46,6 +46,7 @@ void add_storage_verbs(CLI::App& app, Session& session);
 void add_node_verbs(CLI::App& app, Session& session);
 void add_inspect_verb(CLI::App& node, Session& session);
 void add_export_verbs(CLI::App& app, Session& session);
+void add_attach_verbs(CLI::App& app, Session& session);
 void add_algorithm_verbs(CLI::App& app, Session& session);
 void add_bench_verb(CLI::App& app, Session& session);
 

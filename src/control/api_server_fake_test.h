@@ -151,6 +151,19 @@ class FakeOperations final : public Operations {
     async::Task<Outcome<std::vector<ExportStatus>>> export_list() override {
         co_return std::vector<ExportStatus>{{"e", "/d", SectorCount(8), 1, false, ""}};
     }
+    async::Task<Outcome<AttachmentStatus>> attach(attach::Spec spec) override {
+        CO_TRY_VOID(co_await done(
+            spec.name, std::string("attach") +
+                           (spec.via ? " " + std::string(to_string(*spec.via)) : "") +
+                           (spec.read_only ? " read-only" : "") + (spec.file_only ? " file" : "")));
+        co_return AttachmentStatus{spec.name, "fuse", "/dev/loop9", SectorCount(8), spec.read_only};
+    }
+    async::Task<Outcome<>> detach(std::string name, bool force) override {
+        co_return co_await done(name, force ? "detach by force" : "detach");
+    }
+    async::Task<Outcome<std::vector<AttachmentStatus>>> attach_list() override {
+        co_return std::vector<AttachmentStatus>{{"vol0", "fuse", "/dev/loop9", SectorCount(8)}};
+    }
     async::Task<Outcome<AlgorithmStatus>> algorithm_load(std::string file) override {
         co_return AlgorithmStatus{"stripe", "", file, 0};
     }

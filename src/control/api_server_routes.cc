@@ -290,6 +290,46 @@ ApiAnswer remove_export(Call& call) {
     return call.run([&o = call.operations, name = call.name] { return o.export_remove(name); });
 }
 
+ApiAnswer list_attachments(Call& call) {
+    return call.run([&o = call.operations] { return o.attach_list(); });
+}
+
+Outcome<attach::Spec> read_attachment(const std::string& body) {
+    TRY(Value options, read_options(body, {"name", "via", "read_only", "file"}));
+    attach::Spec spec;
+    TRY(spec.name, read_option(options, "name", std::string(), "the name of a storage"));
+    TRY_VOID(check_name(spec.name));
+    TRY(const std::string via, read_option(options, "via", std::string(), "ublk, nbd or fuse"));
+    if (!via.empty()) {
+        TRY(spec.via, attach::parse_kind(via));
+    }
+    TRY(spec.read_only, read_option(options, "read_only", false, kFlag));
+    TRY(spec.file_only, read_option(options, "file", false, kFlag));
+    if (spec.file_only && spec.via && *spec.via != attach::Kind::fuse)
+        return refuse(fmt::format("file goes by fuse alone; leave via out, or file"));
+    return spec;
+}
+
+ApiAnswer add_attachment(Call& call) {
+    const auto spec = read_attachment(call.body);
+    if (!spec) return refusal(spec.error());
+    const auto attached =
+        call.calls.run([&o = call.operations, spec = *spec] { return o.attach(spec); });
+    return attached ? ApiAnswer{200, to_json(std::vector{*attached})} : refusal(attached.error());
+}
+
+Outcome<bool> read_force(const std::string& body) {
+    TRY(Value options, read_options(body, {"force"}));
+    return read_option(options, "force", false, kFlag);
+}
+
+ApiAnswer remove_attachment(Call& call) {
+    const auto force = read_force(call.body);
+    if (!force) return refusal(force.error());
+    return call.run(
+        [&o = call.operations, name = call.name, force = *force] { return o.detach(name, force); });
+}
+
 ApiAnswer list_algorithms(Call& call) {
     return call.run([&o = call.operations] { return o.algorithm_list(); });
 }
@@ -344,6 +384,9 @@ constexpr auto kRoutes = std::to_array<Route>({
     {"GET", "/v1/exports", list_exports},
     {"POST", "/v1/exports", add_export},
     {"DELETE", "/v1/exports/*", remove_export},
+    {"GET", "/v1/attachments", list_attachments},
+    {"POST", "/v1/attachments", add_attachment},
+    {"DELETE", "/v1/attachments/*", remove_attachment},
     {"GET", "/v1/algorithms", list_algorithms},
     {"POST", "/v1/algorithms", load_algorithm},
     {"DELETE", "/v1/algorithms/*", unload_algorithm},

@@ -104,6 +104,15 @@ TEST_F(Api, every_operation_is_reached) {
     EXPECT_EQ(done("POST", "/v1/storages/v/nodes/00ab/dirty"), "v: 00ab dirty");
     EXPECT_EQ(done("POST", "/v1/storages/v/nodes/00ab/clean"), "v: 00ab clean");
     EXPECT_EQ(done("DELETE", "/v1/exports/e"), "e: unexport");
+    EXPECT_EQ(done("POST", "/v1/attachments", R"({"name":"v"})"), "v: attach");
+    EXPECT_EQ(done("POST", "/v1/attachments", R"({"name":"v","via":"ublk","read_only":true})"),
+              "v: attach ublk read-only");
+    EXPECT_EQ(done("POST", "/v1/attachments", R"({"name":"v","file":true})"), "v: attach file");
+    EXPECT_EQ(done("DELETE", "/v1/attachments/v"), "v: detach");
+    EXPECT_EQ(done("DELETE", "/v1/attachments/v", R"({"force":true})"), "v: detach by force");
+    const auto attachments =
+        parse_status(ask("GET", "/v1/attachments").value()).value().attachments;
+    EXPECT_EQ(attachments.at(0).device, "/dev/loop9");
     EXPECT_EQ(done("DELETE", "/v1/algorithms/stripe"), "stripe: unload");
     EXPECT_EQ(parse_status(ask("GET", "/v1/exports").value()).value().exports.at(0).name, "e");
     EXPECT_EQ(parse_status(ask("GET", "/v1/algorithms").value()).value().algorithms.at(0).uses, 3U);

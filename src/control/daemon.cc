@@ -11,6 +11,7 @@
 #include "algorithm/loader.h"
 #include "base/check.h"
 #include "base/log.h"
+#include "control/attach_record.h"
 
 namespace dst::control {
 namespace {
@@ -55,6 +56,7 @@ Daemon::~Daemon() = default;
 
 async::Task<Outcome<>> Daemon::start() {
     watching_.spawn(watch());
+    CO_TRY(attached_, load_attachments(world_.files, attachments_path(file_)));
     CO_TRY_VOID(start_algorithms());
     CO_TRY_VOID(start_storages());
     CO_TRY_VOID(co_await start_exports());
@@ -67,6 +69,8 @@ async::Task<Outcome<>> Daemon::start() {
                              fmt::format("metrics_listen: {}", done.error().text));
     }
     for (const std::string& line : warnings()) log::warning("{}", line);
+    // Their storages may take long to form.
+    for (const attach::Spec& spec : attached_) attaching_.spawn(attach_again(spec));
     co_return Outcome<>{};
 }
 
@@ -128,6 +132,7 @@ async::Task<void> Daemon::stop(async::Scope& commands) {
     io::Deadline<decltype(hurry)> timer(hurry);
     timer.arm(world_.clock, world_.clock.now() + kStopMax / 2);
     co_await commands.join();
+    co_await attaching_.join();
     timer.disarm();
     co_await metrics_.close();
     co_await engine_.shut_down(deadline);
@@ -144,6 +149,7 @@ async::Task<void> Daemon::watch() {
         else
             co_await io::wait_for(world_.clock, engine_.changes(), kLookEach);
         last_look_.reset();
+        engine_.attachments().look();
         look();
         if (told_) told_();
     }
@@ -173,7 +179,11 @@ std::shared_ptr<const StorageStatus> Daemon::storage(std::string_view name) cons
 }
 
 /// What an administrator should know although nothing is broken.
-std::vector<std::string> Daemon::warnings() const { return differences(file_, state_); }
+std::vector<std::string> Daemon::warnings() const {
+    std::vector<std::string> lines = differences(file_, state_);
+    for (const auto& [name, why] : not_attached_) lines.push_back(why);
+    return lines;
+}
 
 /// Makes a change durable and the one in force.
 Outcome<> Daemon::commit(Change change) {
@@ -395,9 +405,9 @@ async::Task<Outcome<>> Daemon::remove_all_nodes(std::string storage) {
     const StorageSpec empty = *spec;
     CO_TRY_VOID(note(next));
     const Outcome<> stopped = co_await engine_.stop_storage(storage, world_.clock.now() + kStopMax);
-    const Outcome<> remade = engine_.remake_storage(empty, replay_window(empty, config_));
+    const Outcome<> emptied = engine_.set_storage(empty, replay_window(empty, config_));
     adopt(std::move(next));
-    CO_TRY_VOID(remade);
+    CO_TRY_VOID(emptied);
     co_return stopped;
 }
 
@@ -423,7 +433,7 @@ async::Task<Outcome<>> Daemon::node_add(std::string storage, NodeSpec node, Addi
     record(next.state, file_, *spec);
     CO_TRY_VOID(note(next));
     // An empty storage is stopped: its nodes are opened when it is started.
-    Outcome<> added = was_empty ? engine_.remake_storage(*spec, replay_window(*spec, config_))
+    Outcome<> added = was_empty ? engine_.set_storage(*spec, replay_window(*spec, config_))
                                 : co_await engine_.add_node(storage, std::move(node), how);
     if (!added) co_return take_back(std::move(added.error()));
     adopt(std::move(next));
@@ -503,6 +513,84 @@ async::Task<Outcome<std::vector<ExportStatus>>> Daemon::export_list() {
     Status status;
     engine_.report(config_, status);
     co_return std::move(status.exports);
+}
+
+Outcome<> Daemon::store_attachments(const std::vector<attach::Spec>& attached) {
+    return world_.files.store(attachments_path(file_), attachments_to_json(attached));
+}
+
+/// Attaches, and notes it. `changing_` is held.
+async::Task<Outcome<AttachmentStatus>> Daemon::attach_now(attach::Spec spec, bool is_new) {
+    CO_TRY(const AttachmentStatus done, co_await engine_.attach(spec));
+    std::vector<attach::Spec> next = attached_;
+    std::erase_if(next, [&](const attach::Spec& other) { return other.name == spec.name; });
+    spec.via = *attach::parse_kind(done.via);
+    spec.device = done.device;
+    next.push_back(std::move(spec));
+    if (next != attached_) {
+        if (auto stored = store_attachments(next); !stored) {
+            if (is_new) (void)co_await engine_.attachments().detach(done.name, true);
+            co_return std::unexpected(std::move(stored.error()));
+        }
+    }
+    attached_ = std::move(next);
+    not_attached_.erase(done.name);
+    co_return done;
+}
+
+async::Task<Outcome<AttachmentStatus>> Daemon::attach(attach::Spec spec) {
+    co_await changing_.acquire();
+    const Turn turn(changing_);
+    CO_TRY_VOID(check_known(spec.name));
+    co_return co_await attach_now(std::move(spec), true);
+}
+
+/// What an earlier life had attached, as soon as it can be used.
+async::Task<void> Daemon::attach_again(attach::Spec spec) {
+    const auto wanted = [&] {
+        return !is_ending_ && std::ranges::find(attached_, spec) != attached_.end() &&
+               !engine_.attachments().contains(spec.name);
+    };
+    Outcome<> last;
+    while (wanted()) {
+        {
+            co_await changing_.acquire();
+            const Turn turn(changing_);
+            if (!wanted()) co_return;
+            last = check_known(spec.name);
+            if (last && engine_.is_ready(spec.name)) {
+                const auto attached = co_await attach_now(spec, false);
+                if (attached) co_return;
+                last = std::unexpected(attached.error());
+            } else if (last) {
+                last = refuse(ErrorCode::busy, "its storage has not formed yet");
+            }
+        }
+        const std::string why = fmt::format("'{}' is not attached again as {}: {}", spec.name,
+                                            spec.device, last.error().text);
+        if (not_attached_[spec.name] != why) log::warning("{}", why);
+        not_attached_[spec.name] = why;
+        co_await io::wait_for(world_.clock, engine_.changes(), kLookEach);
+    }
+    not_attached_.erase(spec.name);
+}
+
+async::Task<Outcome<>> Daemon::detach(std::string name, bool force) {
+    // Not behind other changes: those may wait for long, and this is what people do about it.
+    const auto is_it = [&](const attach::Spec& spec) { return spec.name == name; };
+    const bool was_attached = engine_.attachments().contains(name);
+    if (was_attached || std::ranges::none_of(attached_, is_it))
+        CO_TRY_VOID(co_await engine_.attachments().detach(name, force));
+    std::vector<attach::Spec> next = attached_;
+    std::erase_if(next, is_it);
+    CO_TRY_VOID(store_attachments(next));
+    attached_ = std::move(next);
+    not_attached_.erase(name);
+    co_return Outcome<>{};
+}
+
+async::Task<Outcome<std::vector<AttachmentStatus>>> Daemon::attach_list() {
+    co_return engine_.attached();
 }
 
 std::vector<AlgorithmStatus> Daemon::algorithms() const {

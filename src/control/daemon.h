@@ -3,8 +3,10 @@
 #pragma once
 
 #include <functional>
+#include <map>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "algorithm/registry.h"
 #include "async/scope.h"
@@ -78,6 +80,9 @@ class Daemon final : public Operations, public View {
     async::Task<Outcome<>> export_add(ExportSpec spec) override;
     async::Task<Outcome<>> export_remove(std::string name) override;
     async::Task<Outcome<std::vector<ExportStatus>>> export_list() override;
+    async::Task<Outcome<AttachmentStatus>> attach(attach::Spec spec) override;
+    async::Task<Outcome<>> detach(std::string name, bool force) override;
+    async::Task<Outcome<std::vector<AttachmentStatus>>> attach_list() override;
     async::Task<Outcome<AlgorithmStatus>> algorithm_load(std::string file) override;
     async::Task<Outcome<std::vector<AlgorithmStatus>>> algorithm_list() override;
     async::Task<Outcome<>> algorithm_unload(std::string name) override;
@@ -98,6 +103,9 @@ class Daemon final : public Operations, public View {
     Outcome<> start_algorithms();
     Outcome<> start_storages();
     async::Task<Outcome<>> start_exports();
+    async::Task<void> attach_again(attach::Spec spec);
+    async::Task<Outcome<AttachmentStatus>> attach_now(attach::Spec spec, bool is_new);
+    [[nodiscard]] Outcome<> store_attachments(const std::vector<attach::Spec>& attached);
     [[nodiscard]] std::vector<AlgorithmStatus> algorithms() const;
     [[nodiscard]] std::vector<std::string> warnings() const;
     async::Task<Outcome<>> create(StorageSpec spec, bool is_there);
@@ -119,6 +127,10 @@ class Daemon final : public Operations, public View {
     /// The picture of a storage that was taken last: who walks the tree asks again and again.
     mutable std::shared_ptr<const StorageStatus> last_look_;
     mutable io::TimePoint last_look_at_;
+    /// What is attached, or shall be again (attach_record.h).
+    std::vector<attach::Spec> attached_;
+    /// By name, why those that were attached are not again.
+    std::map<std::string, std::string> not_attached_;
     EventLog events_;
     async::WaitQueue new_events_;
     std::size_t event_waiters_ = 0;
@@ -126,6 +138,7 @@ class Daemon final : public Operations, public View {
     bool is_ending_ = false;   // a stop has begun
     bool is_stopped_ = false;  // nothing changes any more
     async::Scope watching_;
+    async::Scope attaching_;  // again, what an earlier life had attached
 };
 
 /// Runs a daemon until it is told to end; the program's exit code.

@@ -15,11 +15,13 @@
 #include <thread>
 
 #include "async/scope.h"
+#include "attach/fuse.h"
 #include "control/api_server.h"
 #include "control/daemon.h"
 #include "control/head_identity.h"
 #include "control/tree_mount.h"
 #include "io/uring/reactor.h"
+#include "io/uring/write_back.h"
 
 namespace dst::control {
 namespace {
@@ -116,6 +118,13 @@ Outcome<Wishes> read_wishes(const DaemonOptions& options, io::FileSystem& files)
     return wishes;
 }
 
+std::vector<std::unique_ptr<attach::Way>> all_ways(io::uring::Reactor& reactor,
+                                                   const Config& config) {
+    std::vector<std::unique_ptr<attach::Way>> ways;
+    ways.push_back(attach::make_fuse_way(reactor, config.run_dir + "/disk"));
+    return ways;
+}
+
 Outcome<> serve(const DaemonOptions& options, io::uring::Reactor& reactor, Daemon& daemon,
                 const Config& config) {
     async::Scope operations;
@@ -126,6 +135,7 @@ Outcome<> serve(const DaemonOptions& options, io::uring::Reactor& reactor, Daemo
     TRY(const auto api, ApiServer::start(socket_path(config), daemon, spawn));
     TreeMount tree(reactor, config, daemon.tree(), operations);
     daemon.on_change([&tree] { tree.changed(); });
+    daemon.engine().attachments().offer(all_ways(reactor, config));
     Outcome<> started = reactor.block_on(daemon.start());
     if (started) {
         const Signals signals([&reactor] { reactor.post([&reactor] { reactor.stop(); }); });
@@ -151,6 +161,7 @@ std::chrono::microseconds longest_spin(const Config& config) {
 }
 
 Outcome<> run(const DaemonOptions& options) {
+    io::uring::join_write_back();  // before any thread is started, so that all are
     TRY(auto first, io::uring::Reactor::create());
     TRY(Wishes wishes, read_wishes(options, first->world().files));
     first.reset();

@@ -126,9 +126,40 @@ Engine::Engine(io::World world, algorithm::Registry& registry, node::HeadIdentit
       node_connections_(pool_, kNodeConnectionSlabs),
       connections_(pool_, kConnectionSlabs),
       around_{world, pool_, node_connections_, registry, head},
+      attachments_(pool_),
       exporter_(around_.world, connections_, state_dir + "/reservations") {}
 
 Engine::~Engine() = default;
+
+namespace {
+
+AttachmentStatus status_of(attach::Listed from) {
+    return {.name = std::move(from.spec.name),
+            .via = from.spec.via ? std::string(to_string(*from.spec.via)) : std::string(),
+            .device = std::move(from.spec.device),
+            .size = from.size,
+            .read_only = from.spec.read_only,
+            .reason = std::move(from.trouble),
+            .passed_over = std::move(from.passed_over)};
+}
+
+}  // namespace
+
+async::Task<Outcome<AttachmentStatus>> Engine::attach(attach::Spec spec) {
+    if (attachments_.contains(spec.name))
+        co_return refuse(ErrorCode::exists, fmt::format("'{}' is attached already: 'dst attach "
+                                                        "--list' says as what",
+                                                        spec.name));
+    CO_TRY_VOID(co_await wait_formed(spec.name));
+    CO_TRY(auto listed, co_await attachments_.attach(spec, *storages_.at(spec.name)));
+    co_return status_of(std::move(listed));
+}
+
+std::vector<AttachmentStatus> Engine::attached() const {
+    std::vector<AttachmentStatus> all;
+    for (attach::Listed& listed : attachments_.list()) all.push_back(status_of(std::move(listed)));
+    return all;
+}
 
 Outcome<storage::MemberSpec> Engine::member_of(const NodeSpec& node) const {
     storage::MemberSpec member{
@@ -175,8 +206,8 @@ Outcome<storage::MirrorSettings> Engine::mirror_settings(const StorageSpec& spec
     return mirror;
 }
 
-Outcome<> Engine::add_storage(const StorageSpec& spec, ByteCount replay_window, bool is_there) {
-    CHECK(!storages_.contains(spec.name));
+Outcome<storage::Settings> Engine::settings_of(const StorageSpec& spec,
+                                               ByteCount replay_window) const {
     storage::Settings settings{.name = spec.name,
                                .algorithm = spec.algorithm,
                                .options = spec.options,
@@ -190,6 +221,12 @@ Outcome<> Engine::add_storage(const StorageSpec& spec, ByteCount replay_window, 
     if (spec.algorithm == kMirror) {
         TRY(settings.mirror, mirror_settings(spec));
     }
+    return settings;
+}
+
+Outcome<> Engine::add_storage(const StorageSpec& spec, ByteCount replay_window, bool is_there) {
+    CHECK(!storages_.contains(spec.name));
+    TRY(auto settings, settings_of(spec, replay_window));
     auto made = storage::make_storage(around_, std::move(settings));
     if (!spec.stopped) TRY_VOID(made->start({.is_there = is_there}));
     storages_.emplace(spec.name, std::move(made));
@@ -202,6 +239,10 @@ async::Task<Outcome<>> Engine::wait_formed(std::string name) {
 }
 
 bool Engine::is_started(const std::string& name) const { return storages_.at(name)->is_started(); }
+
+bool Engine::is_ready(const std::string& name) const {
+    return storages_.at(name)->obstacle().empty();
+}
 
 Outcome<> Engine::start_storage(const std::string& name, const Starting& how) {
     storage::Storage& started = *storages_.at(name);
@@ -228,6 +269,7 @@ std::string Engine::user_of(const std::string& name) const {
         if (const auto* below = std::get_if<StorageDevice>(&entry.spec.device);
             below != nullptr && below->name == name)
             users.push_back(fmt::format("export '{}'", shown));
+    if (attachments_.contains(name)) users.push_back("an attachment ('dst detach' ends it)");
     for (const auto& [other, made] : storages_)
         if (made->uses(name)) users.push_back(fmt::format("storage '{}'", other));
     return join(users);
@@ -315,10 +357,10 @@ Outcome<> Engine::set_resync(const std::string& name, const ResyncChange& change
     return changed.set_resync(settings);
 }
 
-Outcome<> Engine::remake_storage(const StorageSpec& spec, ByteCount replay_window) {
-    CHECK(!storages_.at(spec.name)->is_started() && check_unused(spec.name));
-    storages_.erase(spec.name);
-    return add_storage(spec, replay_window);
+Outcome<> Engine::set_storage(const StorageSpec& spec, ByteCount replay_window) {
+    TRY(auto settings, settings_of(spec, replay_window));
+    storages_.at(spec.name)->set_settings(std::move(settings));
+    return {};
 }
 
 async::Task<Outcome<std::unique_ptr<block::Device>>> Engine::open_device(const ExportSpec& spec) {
@@ -445,7 +487,10 @@ async::Task<void> Engine::shut_down(io::TimePoint deadline) {
     exporter_.finish();
     // Half of the time is for requests that may still be answered, half for flushing.
     const io::TimePoint now = around_.world.clock.now();
+    async::Scope parting;
+    parting.spawn(attachments_.shut_down(now + (deadline - now) / 2));
     const bool drained = co_await exporter_.drained(now + (deadline - now) / 2);
+    co_await parting.join();
     if (!drained)
         log::warning("stopping although requests wait: their clients will have to ask again");
     async::Scope closing;
@@ -479,6 +524,7 @@ async::Task<void> Engine::shut_down(io::TimePoint deadline) {
         (void)co_await remove_export(name);  // what goes wrong is logged there
     }
     co_await leaving_.join();
+    co_await attachments_.gone();
 }
 
 void Engine::measure(Figures& figures) const {
@@ -507,10 +553,14 @@ std::optional<StorageStatus> Engine::report(std::string_view name) const {
 }
 
 void Engine::report(const Config& config, Status& status) const {
+    status.attachments = attached();
     for (const StorageSpec& spec : config.storages) {
         const auto at = storages_.find(spec.name);
         if (at == storages_.end()) continue;
         status.storages.push_back(status_of(*at->second));
+        for (const AttachmentStatus& attached : status.attachments)
+            if (attached.name == spec.name)
+                status.storages.back().attached_as.push_back(attached.device);
     }
     for (const ExportSpec& spec : config.exports) {
         const exporter::Export* const shown = exporter_.find(spec.name);

@@ -12,6 +12,7 @@
 
 #include "algorithm/registry.h"
 #include "async/scope.h"
+#include "attach/attachments.h"
 #include "block/buffer.h"
 #include "control/attributes.h"
 #include "control/config.h"
@@ -45,6 +46,8 @@ class Engine {
     async::Task<Outcome<>> wait_formed(std::string name);
     Outcome<> start_storage(const std::string& name, const Starting& how);
     [[nodiscard]] bool is_started(const std::string& name) const;
+    /// It can be used now.
+    [[nodiscard]] bool is_ready(const std::string& name) const;
     /// May it be stopped or removed? Not while it is in use.
     [[nodiscard]] Outcome<> check_unused(const std::string& name) const;
     /// Done in any case; the text says what acknowledged changes were lost in doing so. Suspends.
@@ -58,8 +61,8 @@ class Engine {
     async::Task<Outcome<>> mark_node(std::string storage, std::string node, NodeMark mark);
     Outcome<> begin_comparison(const std::string& storage, bool repair);
     Outcome<> set_resync(const std::string& storage, const ResyncChange& change);
-    /// Makes a storage anew that is stopped and that nobody uses.
-    Outcome<> remake_storage(const StorageSpec& spec, ByteCount replay_window);
+    /// What a storage that is stopped is made of at its next start.
+    Outcome<> set_storage(const StorageSpec& spec, ByteCount replay_window);
 
     /// Opens the device and shows it. Suspends.
     async::Task<Outcome<>> add_export(ExportSpec spec);
@@ -67,6 +70,11 @@ class Engine {
     /// than `kPartingMax`; their memory and an own device go when they are done. Suspends.
     async::Task<Outcome<>> remove_export(std::string name);
     static constexpr std::chrono::seconds kPartingMax{2};
+
+    /// Shows a storage to the local kernel, once it is formed. Suspends.
+    async::Task<Outcome<AttachmentStatus>> attach(attach::Spec spec);
+    [[nodiscard]] attach::Attachments& attachments() { return attachments_; }
+    [[nodiscard]] std::vector<AttachmentStatus> attached() const;
 
     /// Commands that wait for nodes give up; `hurry`: those that stop a storage, too.
     void interrupt(bool hurry);
@@ -94,6 +102,8 @@ class Engine {
         std::unique_ptr<block::Device> device;
         std::unique_ptr<block::Account> account;
     };
+    [[nodiscard]] Outcome<storage::Settings> settings_of(const StorageSpec& spec,
+                                                         ByteCount replay_window) const;
     [[nodiscard]] Outcome<storage::MemberSpec> member_of(const NodeSpec& node) const;
     [[nodiscard]] Outcome<storage::MirrorSettings> mirror_settings(const StorageSpec& spec) const;
     [[nodiscard]] Outcome<storage::NodeStatus> find_node(const std::string& storage,
@@ -108,6 +118,7 @@ class Engine {
     storage::Surroundings around_;
     std::map<std::string, Shown> shown_;
     std::map<std::string, std::unique_ptr<storage::Storage>, std::less<>> storages_;
+    attach::Attachments attachments_;
     async::Scope leaving_;         // has the devices of exports that were removed
     exporter::Exporter exporter_;  // last: its sessions use all of the above
 };

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "async/task.h"
+#include "attach/way.h"
 #include "base/result.h"
 #include "control/config.h"
 #include "control/status.h"
@@ -86,6 +87,12 @@ class Operations {
     /// Closes its connections.
     virtual async::Task<Outcome<>> export_remove(std::string name) = 0;
     virtual async::Task<Outcome<std::vector<ExportStatus>>> export_list() = 0;
+
+    /// Shows a storage to the local kernel. Waits for one that is still forming.
+    virtual async::Task<Outcome<AttachmentStatus>> attach(attach::Spec spec) = 0;
+    /// Refused (`busy`) while it is in use or requests wait; with `force` those fail.
+    virtual async::Task<Outcome<>> detach(std::string name, bool force) = 0;
+    virtual async::Task<Outcome<std::vector<AttachmentStatus>>> attach_list() = 0;
 
     /// `file` is an absolute path. What was loaded, as it is listed.
     virtual async::Task<Outcome<AlgorithmStatus>> algorithm_load(std::string file) = 0;

@@ -94,6 +94,19 @@ struct ExportStatus {
     friend bool operator==(const ExportStatus&, const ExportStatus&) = default;
 };
 
+struct AttachmentStatus {
+    std::string name;    // of the storage
+    std::string via;     // "fuse"
+    std::string device;  // "/dev/loop0", or the file
+    SectorCount size;
+    bool read_only = false;
+    /// What is wrong with it; empty: nothing.
+    std::string reason{};
+    /// Why better ways were not taken, a line each. Only in the answer to an attach.
+    std::vector<std::string> passed_over{};
+    friend bool operator==(const AttachmentStatus&, const AttachmentStatus&) = default;
+};
+
 struct AlgorithmStatus {
     std::string name;
     std::string description;
@@ -115,6 +128,7 @@ struct Status {
     MemoryStatus memory;
     std::vector<StorageStatus> storages;
     std::vector<ExportStatus> exports;
+    std::vector<AttachmentStatus> attachments;
     std::vector<AlgorithmStatus> algorithms;
     /// Differences from the configuration file, things that do not work here.
     std::vector<std::string> warnings;
@@ -124,9 +138,10 @@ struct Status {
 };
 
 [[nodiscard]] std::string to_json(const Status& status);
-/// {"storages": [...]}, {"exports": [...]}, {"algorithms": [...]}
+/// {"storages": [...]}, {"exports": [...]}, {"attachments": [...]}, {"algorithms": [...]}
 [[nodiscard]] std::string to_json(const std::vector<StorageStatus>& storages);
 [[nodiscard]] std::string to_json(const std::vector<ExportStatus>& exports);
+[[nodiscard]] std::string to_json(const std::vector<AttachmentStatus>& attachments);
 [[nodiscard]] std::string to_json(const std::vector<AlgorithmStatus>& algorithms);
 /// Reads what any of the above wrote; what is missing stays at its default, what is new is ignored.
 [[nodiscard]] Outcome<Status> parse_status(std::string_view json);
@@ -138,6 +153,7 @@ struct TableStyle {
 [[nodiscard]] std::string to_table(const Status& status, TableStyle style);
 [[nodiscard]] std::string storage_table(const Status& status, TableStyle style);
 [[nodiscard]] std::string export_table(const std::vector<ExportStatus>& exports);
+[[nodiscard]] std::string attachment_table(const std::vector<AttachmentStatus>& attachments);
 [[nodiscard]] std::string algorithm_table(const std::vector<AlgorithmStatus>& algorithms);
 
 /// "2026-01-31T12:00:00.250Z"

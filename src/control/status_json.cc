@@ -18,6 +18,7 @@ std::string dumped(const Json& json) {
 Json made(const NodeStatus& node);
 Json made(const StorageStatus& storage);
 Json made(const ExportStatus& share);
+Json made(const AttachmentStatus& attachment);
 Json made(const AlgorithmStatus& algorithm);
 
 template <typename T>
@@ -72,6 +73,14 @@ Json made(const ExportStatus& share) {
             {"description", share.description},
             {"reserved_by", share.reserved_by},
             {"reservation", share.reservation}};
+}
+
+Json made(const AttachmentStatus& attachment) {
+    Json json = {{"name", attachment.name},           {"via", attachment.via},
+                 {"device", attachment.device},       {"size", attachment.size.value()},
+                 {"read_only", attachment.read_only}, {"reason", attachment.reason}};
+    if (!attachment.passed_over.empty()) json["passed_over"] = attachment.passed_over;
+    return json;
 }
 
 Json made(const AlgorithmStatus& algorithm) {
@@ -156,6 +165,12 @@ ExportStatus read_export(const Json& json) {
             json.value("reserved_by", ""),  json.value("reservation", std::uint64_t{0})};
 }
 
+AttachmentStatus read_attachment(const Json& json) {
+    return {json.value("name", ""),    json.value("via", ""),          json.value("device", ""),
+            sectors(json, "size"),     json.value("read_only", false), json.value("reason", ""),
+            texts(json, "passed_over")};
+}
+
 AlgorithmStatus read_algorithm(const Json& json) {
     return {json.value("name", ""), json.value("description", ""), json.value("file", ""),
             json.value("uses", std::uint64_t{0})};
@@ -170,6 +185,7 @@ std::string to_json(const Status& status) {
          {"memory", {{"limit", status.memory.limit.value()}, {"used", status.memory.used.value()}}},
          {"storages", made(status.storages)},
          {"exports", made(status.exports)},
+         {"attachments", made(status.attachments)},
          {"algorithms", made(status.algorithms)},
          {"warnings", status.warnings},
          {"last_event", status.last_event}});
@@ -180,6 +196,9 @@ std::string to_json(const std::vector<StorageStatus>& storages) {
 }
 std::string to_json(const std::vector<ExportStatus>& exports) {
     return dumped({{"exports", made(exports)}});
+}
+std::string to_json(const std::vector<AttachmentStatus>& attachments) {
+    return dumped({{"attachments", made(attachments)}});
 }
 std::string to_json(const std::vector<AlgorithmStatus>& algorithms) {
     return dumped({{"algorithms", made(algorithms)}});
@@ -195,6 +214,7 @@ Outcome<Status> parse_status(std::string_view text) {
                        ByteCount(memory.value("used", std::uint64_t{0}))},
                       list(json, "storages", read_storage),
                       list(json, "exports", read_export),
+                      list(json, "attachments", read_attachment),
                       list(json, "algorithms", read_algorithm),
                       texts(json, "warnings"),
                       json.value("last_event", std::uint64_t{0})};

@@ -185,6 +185,15 @@ std::string export_table(const std::vector<ExportStatus>& exports) {
     return format_rows(rows, {});
 }
 
+std::string attachment_table(const std::vector<AttachmentStatus>& attachments) {
+    if (attachments.empty()) return {};
+    std::vector<Row> rows = {Row{"ATTACHED", "VIA", "DEVICE", "SIZE", "ACCESS", "REASON"}};
+    for (const auto& attachment : attachments)
+        rows.push_back({attachment.name, attachment.via, attachment.device, shown(attachment.size),
+                        attachment.read_only ? "read only" : "read and write", attachment.reason});
+    return format_rows(rows, {});
+}
+
 std::string algorithm_table(const std::vector<AlgorithmStatus>& algorithms) {
     if (algorithms.empty()) return {};
     std::vector<Row> rows = {Row{"ALGORITHM", "USES", "FILE", "DESCRIPTION"}};
@@ -204,6 +213,7 @@ std::string to_table(const Status& status, TableStyle style) {
     };
     append(storage_table(status, style));
     append(export_table(status.exports));
+    append(attachment_table(status.attachments));
     // Those that are always there are no news.
     std::vector<AlgorithmStatus> loaded;
     std::ranges::copy_if(status.algorithms, std::back_inserter(loaded),

@@ -28,6 +28,14 @@ Member::Member(Surroundings& around, const Settings& settings, MemberSpec spec, 
 Member::~Member() = default;
 
 async::Task<void> Member::open() {
+    struct Opening {
+        Member& member;
+        explicit Opening(Member& its) : member(its) { member.is_opening_ = true; }
+        ~Opening() {
+            member.is_opening_ = false;
+            member.wanted_.wake_all();
+        }
+    } const opening{*this};
     if (const auto* file = std::get_if<FilePlace>(&spec_.place)) {
         co_await open_file(*file);
     } else if (const auto* memory = std::get_if<MemoryPlace>(&spec_.place)) {
@@ -117,6 +125,12 @@ void Member::give_up() {
 }
 
 async::Task<void> Member::close(io::TimePoint deadline, std::vector<std::string>& losses) {
+    if (std::exchange(is_closing_, true)) {
+        while (!is_closed_) co_await wanted_.wait();
+        co_return;
+    }
+    give_up();
+    while (is_opening_) co_await wanted_.wait();
     if (remote_) {
         const ByteCount dropped = co_await remote_->stop(deadline);
         if (dropped.value() > 0)
@@ -128,6 +142,8 @@ async::Task<void> Member::close(io::TimePoint deadline, std::vector<std::string>
             losses.push_back(
                 fmt::format("flushing {} failed: {}", spec_.type, to_string(done.error().code)));
     }
+    is_closed_ = true;
+    wanted_.wake_all();
 }
 
 bool Member::is_there() const {

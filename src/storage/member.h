@@ -46,7 +46,9 @@ class Member final : private node::Observer {
     async::Task<void> open();
     /// Stops trying; `open` returns soon.
     void give_up();
-    /// Flushes and closes; adds what was lost in doing so to `losses`, a sentence each. Suspends.
+    /// Gives up opening it and waits for that to end; flushes and closes; adds what was lost in
+    /// doing so to `losses`, a sentence each. Nothing refers to the member afterwards. A second
+    /// call waits for the first one. Suspends.
     async::Task<void> close(io::TimePoint deadline, std::vector<std::string>& losses);
     void abandon() {
         if (remote_) remote_->abandon();
@@ -98,6 +100,9 @@ class Member final : private node::Observer {
     io::WallTime since_;
     bool hopeless_ = false;
     bool given_up_ = false;
+    bool is_opening_ = false;
+    bool is_closing_ = false;
+    bool is_closed_ = false;
     async::WaitQueue wanted_;
     std::unique_ptr<block::Device> local_;
     std::unique_ptr<node::Remote> remote_;

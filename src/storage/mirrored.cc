@@ -414,8 +414,8 @@ async::Task<void> MirroredStorage::close_those_that_left() {
         if (place.cookie()) mirror_->lost(*place.cookie());
         co_await place.release();
         std::vector<std::string> losses;  // none that count: it is no node any more
-        place.member().give_up();
         co_await place.member().close(around_.world.clock.now(), losses);
+        if (stopping_) co_return;  // who stops it goes through the places
         std::erase_if(places_, [&](const auto& each) { return each.get() == &place; });
         at = 0;
         changes_.wake_all();

@@ -71,6 +71,9 @@ async::Task<Outcome<Place*>> MirroredStorage::open_newcomer(MemberSpec spec, Add
     if (place != nullptr && place->cookie())
         co_return refuse(ErrorCode::exists,
                          fmt::format("{} is a node of storage '{}' already", spec.type, name()));
+    if (place != nullptr && place->is_in_hand())
+        co_return refuse(ErrorCode::busy, fmt::format("{} is being added to storage '{}' already",
+                                                      spec.type, name()));
     const bool is_opened_here = place == nullptr;
     if (is_opened_here) {
         Member::Owner& owner = *this;

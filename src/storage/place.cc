@@ -119,8 +119,10 @@ async::Task<metadata::Place> Place::look(std::vector<SectorCount> sizes) {
     } else if (reservation->holder->head == around_.head.id) {
         place.holder = Holder::us;
         // A claim whose answer was lost, or a release that never got there: it is ours to release.
-        if (!number_ && reservation->holder->is(around_.head.id, around_.head.incarnation))
+        if (!number_ && reservation->holder->is(around_.head.id, around_.head.incarnation)) {
             number_ = reservation->number;
+            is_granted_ = false;
+        }
     } else {
         place.holder_id = reservation->holder->head;
         place.holder = reservation->is_open                                 ? Holder::connected
@@ -175,11 +177,14 @@ async::Task<Outcome<>> Place::claim(bool by_force) {
     if (!now)
         co_return refuse(now.error().code,
                          fmt::format("asking who has it failed: {}", to_string(now.error().code)));
-    if (is_ours(*now)) co_return Outcome<>{};
+    // A claim that was not answered is repeated, also where it has done its work: the exporter may
+    // still wait for changes of who had it before.
+    if (is_granted_ && is_ours(*now)) co_return Outcome<>{};
     const nbd::Ruling ruling = co_await remote.claim(
         {.expected = now->number, .takeover = settings_.mirror.takeover, .force = by_force});
     if (ruling.done) {
         number_ = ruling.now.number;
+        is_granted_ = true;
         co_return Outcome<>{};
     }
     if (ruling.done.error().code != ErrorCode::not_permitted)
@@ -197,6 +202,7 @@ async::Task<Outcome<>> Place::claim(bool by_force) {
 }
 
 async::Task<void> Place::release() {
+    is_granted_ = false;
     if (const auto number = std::exchange(number_, std::nullopt);
         number && can_reserve() && member_.remote()->is_ready())
         static_cast<void>(co_await member_.remote()->release(*number));  // else it lapses
@@ -204,6 +210,7 @@ async::Task<void> Place::release() {
 
 void Place::begin_anew() {
     number_.reset();
+    is_granted_ = false;
     is_used_ = false;
     if (is_taken()) member_.remote()->readmit();
 }
@@ -229,10 +236,9 @@ async::Task<Outcome<>> Place::admit(node::Visit& visit) {
 async::Task<Outcome<>> Place::admit_plain(node::Visit& visit) {
     if (!is_used_ || superblock_end_.value() == 0) co_return Outcome<>{};
     std::optional<metadata::Reading> both;
+    // No memory of the storage: who waits for this node may hold all that there is.
+    std::vector<std::byte> bytes(metadata::kSuperblockBytes);
     for (unsigned copy = 0; copy < metadata::kSuperblockCopies; ++copy) {
-        const block::Buffer buffer = co_await memory_.allocate(metadata::kSuperblockBytes);
-        if (!buffer) co_return refuse(ErrorCode::node_lost, "memory is given up");
-        const auto bytes = buffer.bytes().first(metadata::kSuperblockBytes);
         if (!co_await visit.read(*metadata::superblock_place(superblock_end_, copy), bytes))
             co_return refuse(ErrorCode::node_lost, "reading its superblock failed");
         auto reading = metadata::decode_superblock(bytes);

@@ -101,7 +101,8 @@ class Place final : public mirror::Backing, private node::Gate {
     std::optional<metadata::Cookie> cookie_;
     SectorCount superblock_end_;           // where the superblock was found
     std::uint64_t accepted_change_ = 0;    // of the device's instance
-    std::optional<std::uint64_t> number_;  // of the reservation that was claimed
+    std::optional<std::uint64_t> number_;  // of the reservation that we have
+    bool is_granted_ = false;              // that claim was answered: nobody else's change comes
     io::TimePoint look_again_at_;
     std::string why_stranger_;
     bool is_in_hand_ = false;

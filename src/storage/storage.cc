@@ -77,6 +77,13 @@ bool Storage::uses(std::string_view below) const {
            std::ranges::any_of(settings_.mirror.witnesses, is_it);
 }
 
+void Storage::set_settings(Settings settings) {
+    CHECK(!is_started() && settings.name == settings_.name &&
+          settings.algorithm == settings_.algorithm);
+    settings_ = std::move(settings);
+    changes_.wake_all();
+}
+
 void Storage::become_formed() {
     CHECK(!is_formed_);
     is_formed_ = true;

@@ -215,6 +215,9 @@ class Storage : public block::Device {
     /// is and what it found.
     virtual Outcome<> begin_comparison(bool repair);
     virtual Outcome<> set_resync(ResyncSettings settings);
+    /// While it is stopped: what it is made of at its next start. Its name and algorithm stay, and
+    /// so does whoever refers to it.
+    void set_settings(Settings settings);
     [[nodiscard]] virtual std::optional<ResyncSettings> resync_settings() const { return {}; }
 
     [[nodiscard]] const std::string& name() const { return settings_.name; }

@@ -205,10 +205,10 @@ async::Task<bool> Membership::carry_out(Form next) {
     for (const NodeRecord& record : form->nodes)
         if (Node* const node = core_.find(record.cookie); record.attached && !node->is_attached())
             core_.become(*node, NodeEvent::named, "attached");
-    send(form, true);
-    if (!co_await until(*form, [&] { return is_held(*form, true); })) co_return false;
-    send(form, false);
-    if (!co_await until(*form, [&] { return is_held(*form, false); })) co_return false;
+    for (const Wave wave : {Wave::bound, Wave::old_ones, Wave::new_ones}) {
+        send(wave, form);
+        if (!co_await until(*form, [&] { return is_held(wave, *form); })) co_return false;
+    }
     send_to_others(form);
     // Where the votes change it takes a majority of those before, too: else those might go on
     // without it. (Whoever assembles has counted those, or a person has said that they don't
@@ -286,12 +286,20 @@ bool Membership::is_durable_on(std::uint8_t slot, IsMeant is_meant) const {
     return true;
 }
 
-/// Durable on those that it names and that were attached in the age in force; or on all it names.
-bool Membership::is_held(const Form& next, bool by_old_ones) const {
+/// Of a node that the age names. Bound: attached in the age in force and in each sent since. Old:
+/// in the one in force.
+Membership::Wave Membership::wave_of(const Node& node) const {
+    if (!is_attached_in(*core_.form, node)) return Wave::new_ones;
+    const bool is_bound = std::ranges::all_of(
+        sent_, [&](const FormHandle& sent) { return is_attached_in(*sent, node); });
+    return is_bound ? Wave::bound : Wave::old_ones;
+}
+
+/// Durable on all that it names, up to that wave.
+bool Membership::is_held(Wave wave, const Form& next) const {
     return std::ranges::all_of(core_.nodes, [&](const auto& node) {
-        if (!is_attached_in(next, *node)) return true;
-        if (by_old_ones && !is_attached_in(*core_.form, *node)) return true;
-        return node->superblock != nullptr && node->superblock->holds(next.history.age);
+        return !is_attached_in(next, *node) || wave_of(*node) > wave ||
+               (node->superblock != nullptr && node->superblock->holds(next.history.age));
     });
 }
 
@@ -307,10 +315,9 @@ bool Membership::has_votes(const Form& table, const metadata::Age& age) const {
     return votes >= table.majority();
 }
 
-void Membership::send(const FormHandle& form, bool to_old_ones) {
+void Membership::send(Wave wave, const FormHandle& form) {
     for (const auto& node : core_.nodes)
-        if (is_attached_in(*form, *node) && is_attached_in(*core_.form, *node) == to_old_ones)
-            node->superblock->send(form);
+        if (is_attached_in(*form, *node) && wave_of(*node) == wave) node->superblock->send(form);
 }
 
 /// Those that it leaves out, too: their votes count, and they may be well again.

@@ -2,10 +2,12 @@
 //
 // An age is a form that is sent to nodes. One change at a time; each is planned anew from how
 // things stand, marks what is not settled stale for those it leaves out, durably, and is sent: to
-// nodes that are attached already, then to those that it attaches, then to others. When it is
-// durable on all that it names, and under quorum on a majority of votes, it is in force. If a node
-// that it names can't be had meanwhile it is given up, and the next one planned; but it binds: what
-// was sent may be found by the next head.
+// nodes that are attached already, then to those that it attaches, then to others. (If ages were
+// sent before it that are not in force, first of all to nodes that are attached in each of them.
+// Else, without quorum, nodes of one of those could start without it, beside who has it.) When it
+// is durable on all that it names, and under quorum on a majority of votes, it is in force. If a
+// node that it names can't be had meanwhile it is given up, and the next one planned; but it binds:
+// what was sent may be found by the next head.
 #pragma once
 
 #include <deque>
@@ -96,9 +98,12 @@ class Membership {
     [[nodiscard]] bool stale_is_durable(const metadata::Form& next) const;
     template <typename IsMeant>
     [[nodiscard]] bool is_durable_on(std::uint8_t slot, IsMeant is_meant) const;
-    [[nodiscard]] bool is_held(const metadata::Form& next, bool by_old_ones) const;
+    /// To whom an age goes, one after the other.
+    enum class Wave : std::uint8_t { bound, old_ones, new_ones };
+    [[nodiscard]] Wave wave_of(const Node& node) const;
+    [[nodiscard]] bool is_held(Wave wave, const metadata::Form& next) const;
     [[nodiscard]] bool has_votes(const metadata::Form& table, const metadata::Age& age) const;
-    void send(const FormHandle& form, bool to_old_ones);
+    void send(Wave wave, const FormHandle& form);
     void send_to_others(const FormHandle& form);
     void conclude(const FormHandle& form);
     async::Task<void> leave(Node& node);

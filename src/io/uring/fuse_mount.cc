@@ -26,6 +26,7 @@
 #include "base/check.h"
 #include "base/log.h"
 #include "io/uring/errors.h"
+#include "io/uring/unique_fd.h"
 
 namespace dst::io::uring {
 namespace {
@@ -141,14 +142,23 @@ Outcome<> make_folder(const std::string& path) {
                                                    text_of(errno == EEXIST ? ENOTDIR : errno)));
 }
 
+/// Something to mount a file on. What it holds is never seen.
+Outcome<> make_file(const std::string& path) {
+    const UniqueFd made(::open(path.c_str(), O_WRONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600));
+    struct stat found{};
+    if (made.is_open() && ::fstat(made.get(), &found) == 0 && S_ISREG(found.st_mode)) return {};
+    return refuse(ErrorCode::io_error, fmt::format("{} can't be made a file: {}", path,
+                                                   text_of(made.is_open() ? EEXIST : errno)));
+}
+
 }  // namespace
 
 Outcome<std::unique_ptr<FuseMount>> FuseMount::open(Reactor& reactor, const std::string& path,
                                                     const fuse_lowlevel_ops& operations,
-                                                    void* context) {
+                                                    void* context, FuseMountOptions options) {
     TRY(const std::string place, canonical(path));
     TRY_VOID(clear_away(place));
-    TRY_VOID(make_folder(place));
+    TRY_VOID(options.is_file ? make_file(place) : make_folder(place));
     if (::access("/dev/fuse", F_OK) != 0)
         return refuse(
             ErrorCode::unsupported,
@@ -156,8 +166,9 @@ Outcome<std::unique_ptr<FuseMount>> FuseMount::open(Reactor& reactor, const std:
     ::fuse_set_log_func(to_log);
     std::string program = "dst";
     std::string option = "-o";
-    std::string options = "fsname=dst,subtype=dst,default_permissions,nosuid,nodev,noexec,noatime";
-    std::array<char*, 4> words = {program.data(), option.data(), options.data(), nullptr};
+    std::string text = "fsname=dst,subtype=dst,default_permissions,nosuid,nodev,noexec,noatime";
+    if (options.read_only) text += ",ro";
+    std::array<char*, 4> words = {program.data(), option.data(), text.data(), nullptr};
     fuse_args arguments = FUSE_ARGS_INIT(3, words.data());
     fuse_session* const session =
         ::fuse_session_new(&arguments, &operations, sizeof operations, context);
@@ -171,7 +182,7 @@ Outcome<std::unique_ptr<FuseMount>> FuseMount::open(Reactor& reactor, const std:
         ::fuse_session_destroy(session);
         return refuse(ErrorCode::not_permitted, "nothing can be mounted there: " + why);
     }
-    std::unique_ptr<FuseMount> mount(new FuseMount(reactor, place, session));
+    std::unique_ptr<FuseMount> mount(new FuseMount(reactor, place, session, options.is_file));
     const int fd = ::fuse_session_fd(session);
     const int flags = ::fcntl(fd, F_GETFL);
     if (flags < 0 || ::fcntl(fd, F_SETFL, flags | O_NONBLOCK) != 0)
@@ -179,11 +190,13 @@ Outcome<std::unique_ptr<FuseMount>> FuseMount::open(Reactor& reactor, const std:
     return mount;
 }
 
-FuseMount::FuseMount(Reactor& reactor, std::string path, fuse_session* session)
+FuseMount::FuseMount(Reactor& reactor, std::string path, fuse_session* session, bool is_file)
     : reactor_(reactor),
       path_(std::move(path)),
       session_(session),
-      buffer_(std::make_unique<fuse_buf>()) {}
+      is_file_(is_file),
+      buffer_(std::make_unique<fuse_buf>()),
+      receive_([this](fuse_session*) { return receive_by_libfuse(); }) {}
 
 FuseMount::~FuseMount() {
     CHECK(waiting_ == nullptr);
@@ -195,6 +208,10 @@ FuseMount::~FuseMount() {
 async::Task<void> FuseMount::serve() {
     const int fd = ::fuse_session_fd(session_);
     while (!is_stopped_) {
+        if (is_paused_) {
+            co_await resumed_.wait();
+            continue;
+        }
         auto readable = reactor_.submit(
             [&](io_uring_sqe& entry) { io_uring_prep_poll_add(&entry, fd, POLLIN); });
         waiting_ = &readable;
@@ -214,25 +231,39 @@ async::Task<void> FuseMount::serve() {
 
 /// False if there will be nothing more.
 bool FuseMount::hand_out() {
-    for (int i = 0; i < kRequestsMax && !is_stopped_; ++i) {
-        const int received = ::fuse_session_receive_buf(session_, buffer_.get());
-        if (received == -EINTR) continue;
+    for (int i = 0; i < kRequestsMax && !is_stopped_ && !is_paused_; ++i) {
+        const int received = receive_(session_);
+        // One that was given up before it was read.
+        if (received == -EINTR || received == -ENOENT) continue;
         if (received == -EAGAIN) return true;
         if (received <= 0 || ::fuse_session_exited(session_) != 0) return false;
-        ::fuse_session_process_buf(session_, buffer_.get());
     }
     return true;
 }
 
+int FuseMount::receive_by_libfuse() {
+    const int received = ::fuse_session_receive_buf(session_, buffer_.get());
+    if (received > 0 && ::fuse_session_exited(session_) == 0)
+        ::fuse_session_process_buf(session_, buffer_.get());
+    return received;
+}
+
+void FuseMount::resume() {
+    is_paused_ = false;
+    resumed_.wake_all();
+}
+
 void FuseMount::stop() {
     is_stopped_ = true;
+    resumed_.wake_all();
     if (waiting_ != nullptr) reactor_.cancel(*waiting_);
 }
 
 void FuseMount::close() {
     if (!std::exchange(is_mounted_, false)) return;
     ::fuse_session_unmount(session_);
-    ::rmdir(path_.c_str());  // it was made for this; if something lies beneath, it stays
+    // It was made for this; if something lies in the folder, it stays.
+    is_file_ ? ::unlink(path_.c_str()) : ::rmdir(path_.c_str());
 }
 
 }  // namespace dst::io::uring
