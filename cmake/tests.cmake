@@ -1,4 +1,4 @@
-# What ctest runs. Labels: `unit`, `sim`, `peers`, `system`.
+# What ctest runs. Labels: `unit`, `sim`, `peers`, `system`, `guest`.
 # A script is told by its environment: DST (the program), DST_BUILD and DST_SOURCE (directories).
 # One that has the words `ctest: serial` in its first 20 lines runs with no other test beside it.
 
@@ -14,7 +14,7 @@ if(TARGET dst_unit_tests)
         PROPERTIES LABELS unit TIMEOUT 600 ENVIRONMENT "${sanitizer_environment}")
 endif()
 
-foreach(folder IN ITEMS peers sim system)
+foreach(folder IN ITEMS peers sim system guest)
     file(GLOB scripts CONFIGURE_DEPENDS
         tests/${folder}/*_test.py tests/${folder}/*_test.sh)
     foreach(script IN LISTS scripts)

@@ -4,6 +4,8 @@
 
 #include "attach/nbd_attachment.h"
 #include "base/log.h"
+#include "io/uring/block_claim.h"
+#include "io/uring/write_back.h"
 
 namespace dst::attach {
 namespace {
@@ -26,8 +28,22 @@ async::Task<std::string> Nbd::obstacle() {
     co_return opened ? std::string() : opened.error().text;
 }
 
+async::Task<Outcome<>> Nbd::discard(const Spec& wanted, bool force) {
+    const Spec spec = wanted;
+    const auto number = number_of(spec.device);
+    if (!number) co_return Outcome<>{};
+    co_return co_await reactor_.offload(threads_, [&]() -> Outcome<> {
+        const auto netlink = io::uring::NbdNetlink::open();
+        if (!netlink || io::uring::NbdNetlink::owner(*number) != owner_name(spec.name)) return {};
+        if (!force) TRY_VOID(io::uring::BlockClaim::take(spec.device));
+        return netlink->disconnect(*number);
+    });
+}
+
 async::Task<Outcome<std::unique_ptr<Attachment>>> Nbd::attach(const Spec& wanted, Shown shown) {
     const Spec spec = wanted;
+    if (const std::string missing = io::uring::lock_memory(shown.arena); !missing.empty())
+        log::warning("{}: {}", spec.name, missing);
     if (const auto number = number_of(spec.device)) {
         auto kept = std::make_unique<NbdAttachment>(reactor_, threads_, spec, shown);
         const Outcome<> taken = co_await kept->take_over(*number);

@@ -21,6 +21,7 @@ class Nbd final : public Way {
     /// A `spec.device` that the kernel has still, of this name, is connected again.
     async::Task<Outcome<std::unique_ptr<Attachment>>> attach(const Spec& spec,
                                                              Shown shown) override;
+    async::Task<Outcome<>> discard(const Spec& spec, bool force) override;
 
   private:
     static constexpr std::size_t kThreadsMax = 4;

@@ -55,6 +55,8 @@ async::Task<Outcome<nbd::ServerFacts>> shake_hands(io::Stream& stream, std::stri
 
 }  // namespace
 
+std::string owner_name(const std::string& name) { return "dst:" + name; }
+
 /// The device, with a look at how much it has to do.
 class NbdAttachment::Counted final : public block::Device {
   public:
@@ -140,7 +142,7 @@ io::uring::NbdNetlink::Disk NbdAttachment::disk() const {
             .block_bytes = geometry.block_bytes,
             .flags = flags_,
             .reconnect_max = kReconnectMax,
-            .owner = fmt::format("dst:{}", spec_.name)};
+            .owner = owner_name(spec_.name)};
 }
 
 std::vector<nbd::ExportListing> NbdAttachment::list(const io::Address&) { return {}; }
@@ -211,6 +213,11 @@ async::Task<Outcome<>> NbdAttachment::make() {
 
 async::Task<Outcome<>> NbdAttachment::take_over(std::uint32_t number) {
     number_ = number;
+    // Not one that somebody else has connected since.
+    const std::string owner = co_await reactor_.offload(
+        threads_, [number] { return io::uring::NbdNetlink::owner(number); });
+    if (owner != owner_name(spec_.name))
+        co_return refuse(ErrorCode::not_found, fmt::format("/dev/nbd{} is gone", number));
     CO_TRY(const auto ours, co_await connection());
     const auto wanted = disk();
     CO_TRY_VOID(co_await on_netlink([&](io::uring::NbdNetlink& netlink) {

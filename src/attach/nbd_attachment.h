@@ -16,6 +16,9 @@
 
 namespace dst::attach {
 
+/// What the kernel keeps with a disk for us: whose it is.
+[[nodiscard]] std::string owner_name(const std::string& name);
+
 class NbdAttachment final : public Attachment, private nbd::ExportSource {
   public:
     NbdAttachment(io::uring::Reactor& reactor, io::uring::HelperThreads& threads, Spec spec,

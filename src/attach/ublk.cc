@@ -13,6 +13,7 @@
 #include "io/uring/block_claim.h"
 #include "io/uring/errors.h"
 #include "io/uring/ublk_control.h"
+#include "io/uring/write_back.h"
 
 namespace dst::attach {
 namespace {
@@ -335,8 +336,29 @@ async::Task<void> Ublk::remove_closed(std::shared_ptr<const UblkControl> control
     }
 }
 
+async::Task<Outcome<>> Ublk::discard(const Spec& wanted, bool force) {
+    const Spec spec = wanted;
+    const auto number = number_of(spec.device);
+    if (!number) co_return Outcome<>{};
+    co_return co_await reactor_.offload(threads_, [&]() -> Outcome<> {
+        const auto control = UblkControl::open();
+        if (!control) return {};  // no kernel, no disk
+        ublksrv_ctrl_dev_info info{};
+        if (control->info(*number, info) < 0 || info.ublksrv_flags != owner_mark(spec.name))
+            return {};
+        if (!force) TRY_VOID(io::uring::BlockClaim::take(spec.device));
+        if (const int stopped = control->stop(*number); stopped < 0)
+            return no("the disk can't be stopped", stopped);
+        if (const int removed = remove_unused(*control, *number); removed < 0)
+            log::warning("{}: is not removed: {}", spec.device, io::uring::text_of(-removed));
+        return {};
+    });
+}
+
 async::Task<Outcome<std::unique_ptr<Attachment>>> Ublk::attach(const Spec& wanted, Shown shown) {
     const Spec spec = wanted;
+    if (const std::string missing = io::uring::lock_memory(shown.arena); !missing.empty())
+        log::warning("{}: {}", spec.name, missing);
     auto opened = co_await reactor_.offload(threads_, [] { return UblkControl::open(); });
     if (!opened) co_return std::unexpected(std::move(opened.error()));
     const auto control = std::make_shared<const UblkControl>(std::move(*opened));

@@ -25,6 +25,7 @@ class Ublk final : public Way {
     /// A `spec.device` that the kernel has still, of this name, is taken over, with its size.
     async::Task<Outcome<std::unique_ptr<Attachment>>> attach(const Spec& spec,
                                                              Shown shown) override;
+    async::Task<Outcome<>> discard(const Spec& spec, bool force) override;
 
   private:
     /// Commands block, each for as long as its disk is busy.

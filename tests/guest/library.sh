@@ -66,23 +66,98 @@ END
     daemon "$1"
 }
 
-# head PORT...: one with the mirror `vol` of the exporters at these ports.
-head() {
-    local nodes="" port
-    for port in "$@"; do nodes="$nodes\"R: 127.0.0.1:$port/disk\", "; done
+# exporters: three of them, on the first three disks.
+exporters() {
+    exporter one 10801 /dev/vda
+    exporter two 10802 /dev/vdb
+    exporter three 10803 /dev/vdc
+}
+
+# head_daemon: one with the mirror `vol` of the three; SETTINGS are lines of its [[storage]].
+head_daemon() {
     mkdir -p /run/head
     cat >/run/head/dst.toml <<END
 run_dir = "/run/head/run"
 state_dir = "${STATE:-/run}/head/state"
 listen = ["127.0.0.1:10800"]
-memory = "48M"
+memory = "${MEMORY:-48M}"
 [[storage]]
 name = "vol"
 algorithm = "mirror"
-nodes = [$nodes]
-${STORAGE_SETTINGS:-}
+nodes = ["R: 127.0.0.1:10801/disk", "R: 127.0.0.1:10802/disk", "R: 127.0.0.1:10803/disk"]
+grace = "1s"
+${SETTINGS:-}
 END
     daemon head
+    wait_until 30 "vol runs" storage_is running
 }
 on_head() { dst "$@" --socket /run/head/run/dst.sock; }
-storage_state_is() { on_head status --json | tr -d ' \n' | grep -q "\"state\":\"$1\""; }
+storage_is() { on_head status --json | tr -d ' \n' | grep -q "\"name\":\"vol\".*\"state\":\"$1\""; }
+
+# attach: attaches `vol` by WAY; its name is in $device.
+attach() {
+    on_head attach vol --via "$WAY" >/run/attached || fail "attaching by $WAY"
+    device=$(sed -n '$s/.* //p' /run/attached)
+    if [ ! -b "$device" ]; then fail "'$device' is no block device"; fi
+}
+
+# make_fs TYPE, check_fs TYPE: on $device, which is not mounted.
+make_fs() {
+    case $1 in
+        ext4) mkfs.ext4 -q -F "$device" ;;
+        xfs) mkfs.xfs -q -f "$device" ;;
+    esac || fail "mkfs.$1 $device"
+}
+check_fs() {
+    case $1 in
+        ext4) e2fsck -fn "$device" >/run/fsck 2>&1 ;;
+        xfs) xfs_repair -n "$device" >/run/fsck 2>&1 ;;
+    esac || { cat /run/fsck && fail "$1 on $device is damaged"; }
+}
+mount_fs() { mount -t "$1" "$device" /mnt || fail "mount $device"; }
+
+# write_files FOLDER: in the background, writes files of random content there, each with fsync, until
+# `end_writing`. What a file must hold is noted once it is durable, in /run/sums.
+write_files() {
+    rm -rf /run/enough /run/write_failed /run/sums /run/written && mkdir /run/sums
+    (
+        number=0
+        while [ ! -e /run/enough ]; do
+            name=f$((number % 12))
+            dd if=/dev/urandom of=/run/content bs=64k count=$((number % 5 + 1)) 2>/dev/null
+            if ! dd if=/run/content of="$1/$name" bs=64k conv=fsync 2>/run/dd; then
+                cat /run/dd >/run/write_failed
+                break
+            fi
+            md5sum </run/content >"/run/sums/$name"
+            number=$((number + 1))
+            echo $number >/run/written
+        done
+    ) &
+    writer=$!
+}
+written() { cat /run/written 2>/dev/null || echo 0; }
+has_written() { [ "$(written)" -ge "$1" ] || [ -e /run/write_failed ]; }
+
+# goes_on SECONDS: fails unless the writer writes three more files by then.
+goes_on() {
+    wait_until "$1" "files are written" has_written $(($(written) + 3))
+    if [ -e /run/write_failed ]; then fail "writing failed: $(cat /run/write_failed)"; fi
+}
+end_writing() {
+    touch /run/enough
+    wait "$writer"
+    if [ -e /run/write_failed ]; then fail "writing failed: $(cat /run/write_failed)"; fi
+    say "$(written) files were written"
+}
+
+# compare FOLDER: its files hold what was noted.
+compare() {
+    local sum count=0
+    for sum in /run/sums/*; do
+        md5sum <"$1/${sum##*/}" | cmp -s - "$sum" || fail "$1/${sum##*/} holds something else"
+        count=$((count + 1))
+    done
+    if [ $count -eq 0 ]; then fail "nothing was compared"; fi
+    say "$count files hold what they should"
+}

@@ -6,7 +6,7 @@
 #include <netlink/genl/genl.h>
 #include <netlink/netlink.h>
 
-#include <chrono>
+#include <fstream>
 
 #include "base/check.h"
 #include "io/uring/kernel_module.h"
@@ -118,6 +118,13 @@ Outcome<> NbdNetlink::reconfigure(std::uint32_t number, const Disk& disk,
             fmt::format("/dev/nbd{} is not connected, or not for '{}'", number, disk.owner));
     if (error < 0) return no("the disk can't be changed", error);
     return {};
+}
+
+std::string NbdNetlink::owner(std::uint32_t number) {
+    std::ifstream file(fmt::format("/sys/block/nbd{}/backend", number));
+    std::string line;
+    std::getline(file, line);
+    return line;
 }
 
 Outcome<> NbdNetlink::disconnect(std::uint32_t number) const {

@@ -3,6 +3,7 @@
 // All calls block: never on a reactor's thread.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -39,6 +40,9 @@ class NbdNetlink {
     /// Takes it away; what waits fails. Whoever has it open gets errors. Nothing happens if there
     /// is none.
     [[nodiscard]] Outcome<> disconnect(std::uint32_t number) const;
+
+    /// Whose disk that is; empty: nobody's, or it is not connected.
+    [[nodiscard]] static std::string owner(std::uint32_t number);
 
   private:
     struct Free {
