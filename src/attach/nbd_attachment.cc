@@ -192,6 +192,7 @@ async::Task<void> NbdAttachment::reconnect() {
         });
     else
         done = std::unexpected(another.error());
+    if (done) trouble_.clear();
     if (done || is_ending_) co_return;
     trouble_ = done.error().code == ErrorCode::not_found
                    ? "the kernel has disconnected it: detach it, and attach it again"
@@ -224,6 +225,8 @@ async::Task<Outcome<>> NbdAttachment::take_over(std::uint32_t number) {
         return netlink.reconfigure(number_, wanted, ours.get());
     }));
     path_ = fmt::format("/dev/nbd{}", number_);
+    // Closed already if the kernel had not noticed yet that it had lost the other one.
+    if (sessions_.empty()) tasks_.spawn(reconnect());
     log::info("{}: connected again", path_);
     co_return Outcome<>{};
 }

@@ -26,7 +26,7 @@ constexpr std::uint64_t kWanted = kNeeded | kRecovery;
 /// Discards and zeroes of more come in parts.
 constexpr std::uint32_t kClearSectorsMax = (1U << 30) >> 9;
 /// The kernel looks every 5 s whether who serves a disk has died.
-constexpr std::chrono::seconds kRecoveryMax{20};
+constexpr std::chrono::seconds kRecoveryMax{8};
 constexpr std::chrono::milliseconds kRecoveryPause{50};
 /// How long requests and a flush may take before a detach is refused.
 constexpr std::chrono::milliseconds kQuietMax{1500};
