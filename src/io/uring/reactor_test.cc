@@ -214,7 +214,7 @@ struct Reader {
     }
     Task<void> read(Reactor& reactor) {
         auto operation = reactor.submit([this](io_uring_sqe& entry) {
-            io_uring_prep_read(&entry, ends[0], byte.data(), byte.size(), 0);
+            io_uring_prep_read(&entry, ends[0], byte.data(), 1, 0);
         });
         in_kernel = &operation;
         result = co_await operation;
