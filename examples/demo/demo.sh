@@ -4,7 +4,8 @@
 # Three exporters and a head on this machine become a mirror. A file system made of DIRECTORY (one
 # below /usr unless said) is copied onto it, and another one over it; in the middle of that an
 # exporter is killed; it comes back, gets what it missed, and the copies are compared. Then the same without copies: two disks end
-# to end, whose users wait while one is gone.
+# to end, whose users wait while one is gone. In the end the mirror becomes a disk of this machine, with
+# a file system on it (as root, where there are FUSE and loop devices).
 # It works in a temporary folder, on free ports of the loopback, and removes and ends all that it
 # made, whatever happens. Exit code 0: everything held. Needs ./build/dst: ./run builds it first.
 set -euo pipefail
@@ -63,14 +64,17 @@ clean_up() {
     local code=$? name
     trap '' INT TERM HUP
     # Only what was interrupted or failed is still there, and all that it has is thrown away. (Jobs
-    # are children of timeout, which passes SIGTERM on.)
-    for name in copy bench; do
+    # are children of timeout, which passes SIGTERM on. Nobody is to wait for an attached device.)
+    if [ -n "$work" ]; then
+        grep -o "$work/[^ ]*/disk/[^ ]*" /proc/self/mounts | xargs -r umount --force --lazy || true
+    fi
+    for name in copy bench files; do
         if [ -n "${pids[$name]:-}" ]; then end "$name" TERM || true; fi
     done
     for name in "${!pids[@]}"; do end "$name" KILL || true; done
     if [ -n "$work" ]; then
-        # The trees that killed daemons leave mounted.
-        grep -o "$work/[^ ]*/sysfs" /proc/self/mounts | xargs -r umount --lazy || true
+        # The trees that killed daemons leave mounted, and the file system of the end.
+        grep -oE "$work/([^ ]*/sysfs|files)" /proc/self/mounts | xargs -r umount --lazy || true
         rm -rf -- "$work"
     fi
     exit "$code"
@@ -301,7 +305,39 @@ finish_job bench
 echo "The bench has seen slow requests (max), no error, and no wrong byte:"
 run cat bench.log
 
-say "9. Everything stops in order: the head first, which flushes, then the others."
+can_attach() { [ "$(id -u)" -eq 0 ] && [ -w /dev/fuse ] && [ -w /dev/loop-control ]; }
+
+if can_attach; then
+    say "9. The real thing: the mirror becomes a disk of this machine, with a name in /dev and a file system on it."
+    print_command dst attach mirror0 --via fuse --socket head/dst.sock
+    attached=$(timeout --foreground "$patience" dst attach mirror0 --via fuse --socket head/dst.sock) || fail "attaching"
+    printf '%s\n' "$attached"
+    device=${attached##* } # the last word
+    run mkfs.ext4 -q -F "$device"
+    mkdir files
+    run mount "$device" files
+    start_job files sh -c "cp -r '$directory' files/first && sync -f files && cp -r '$here/src' files/second && sync -f files"
+    wait_until "files are being written" test -e files/first
+    print_command "kill -9 ${pids[exporter1]}    # exporter1, in the middle of it"
+    end exporter1 KILL || true
+    wait_until "the mirror goes on without disk 1" status_has mirror0 degraded
+    start_daemon exporter1
+    finish_job files
+    echo "The copying has seen a pause of a second, and no error. Disk 1 gets what it missed:"
+    watch_resync
+    run diff -r --no-dereference "$directory" files/first || fail "the files differ"
+    run diff -r --no-dereference "$here/src" files/second || fail "the files differ"
+    run umount files
+    run e2fsck -fn "$device" || fail "the file system is damaged"
+    run dst detach mirror0 --socket head/dst.sock
+    run cmp --bytes="$bytes" disk1.img disk3.img || fail "disk 1 differs"
+    echo "With real disks it is the same: start 'dst daemon' on each machine, with device = \"/dev/sdb\" in its [[export]], and"
+    echo "listen and access set for your network; name them as nodes, R: HOST/NAME; attach, mkfs, mount, and use it."
+else
+    say "9. (To give the mirror a name in /dev, and a file system, takes root, /dev/fuse and loop devices.)"
+fi
+
+say "10. Everything stops in order: the head first, which flushes, then the others."
 for name in head exporter1 exporter2 exporter3 nbdkit source; do
     print_command "kill ${pids[$name]}    # $name"
     end "$name" TERM || fail "$name ended with exit code $?"

@@ -17,12 +17,16 @@ namespace {
 constexpr std::size_t kRequestsPerConnectionMax = 256;
 
 /// What connections hold while nobody asks anything: receive buffers of two sizes, to peers and
-/// from clients, each from a slab of their own; of the larger ones four fill a slab.
+/// from clients, each from a slab of their own; of the larger ones four fill a slab. And mirrors
+/// tidy up behind requests: superblocks and runs of pages of their bitmaps, each from a slab.
 ByteCount idle_most(const DaemonSpec& daemon) {
     std::size_t peers = 0;
-    for (const control::StorageSpec& storage : daemon.config.storages)
+    std::size_t mirrors = 0;
+    for (const control::StorageSpec& storage : daemon.config.storages) {
         peers += storage.nodes.size() + storage.witnesses.size();
-    return ByteCount((4 + peers / 4) * block::kSlabBytes);
+        mirrors += storage.algorithm == control::kMirror ? 1 : 0;
+    }
+    return ByteCount((4 + peers / 4 + mirrors * 3) * block::kSlabBytes);
 }
 
 class LimitChecker final : public Checker {

@@ -41,9 +41,12 @@ async::Task<Outcome<std::unique_ptr<Attachment>>> FuseWay::attach(const Spec& sp
     if (error)
         co_return refuse(ErrorCode::io_error,
                          fmt::format("{} can't be made: {}", folder_, error.message()));
-    if (!spec.read_only && !std::exchange(is_locked_, true))
-        if (const std::string missing = io::uring::lock_memory(shown.arena); !missing.empty())
-            log::warning("{}", missing);
+    if (!spec.read_only && !std::exchange(is_locked_, true)) {
+        // Takes as long as there is memory.
+        const std::string missing = co_await reactor_.offload(
+            [arena = shown.arena] { return io::uring::lock_memory(arena); });
+        if (!missing.empty()) log::warning("{}", missing);
+    }
     auto made = std::make_unique<FuseAttachment>(reactor_, spec, shown);
     const Outcome<> opened = co_await made->open(folder_ + "/" + spec.name);
     if (!opened) {

@@ -20,6 +20,8 @@ using Mode = async::RangeLock::Mode;
 
 /// What is made of single bytes is made in pieces of this.
 constexpr std::uint64_t kPieceBytes = 64 << 10;
+/// How often to look whether a device is still in use.
+constexpr std::chrono::milliseconds kLook{50};
 /// The largest block of a loop device.
 constexpr std::uint32_t kLoopBlockBytesMax = 4096;
 
@@ -111,6 +113,9 @@ std::string FuseAttachment::trouble() const {
     if (!is_over_ && served_.is_set())
         return fmt::format("{} was unmounted by somebody: 'dst detach --force {}' ends it",
                            file_->path(), spec_.name);
+    if (!is_over_ && loop_ != nullptr && loop_->has_hung_up())
+        return fmt::format("the process that keeps {} has ended: 'dst detach --force {}' ends it",
+                           name_, spec_.name);
     return {};
 }
 
@@ -327,22 +332,41 @@ async::Task<Outcome<>> FuseAttachment::detach() {
     co_return co_await detach_until(reactor_.now() + kDetachMax);
 }
 
-async::Task<Outcome<>> FuseAttachment::detach_until(io::TimePoint deadline) {
+/// Refuses while somebody has the file open, other than the loop device.
+async::Task<Outcome<>> FuseAttachment::closed(io::TimePoint deadline) {
     const std::size_t own = loop_ != nullptr ? 1 : 0;
-    if (file_->opens() > own)
-        co_return refuse(ErrorCode::busy, fmt::format("{} is open somewhere: close it there, or "
-                                                      "detach by force",
-                                                      file_->path()));
+    while (file_->opens() > own && !is_over_)
+        if (!co_await io::wait_until(reactor_, file_->closings(), deadline))
+            co_return refuse(ErrorCode::busy,
+                             fmt::format("{} is open somewhere: close it there, or detach by force",
+                                         file_->path()));
+    co_return Outcome<>{};
+}
+
+/// All is flushed, and the loop device is gone if there is one.
+async::Task<Outcome<>> FuseAttachment::settle(io::TimePoint deadline) {
     if (loop_ != nullptr) CO_TRY_VOID(co_await loop_->prepare(deadline));
-    const bool is_flushed = spec_.read_only || co_await flush_until(deadline);
-    if (!is_over_ && !is_flushed) {
+    if (!spec_.read_only && !co_await flush_until(deadline)) {
         if (loop_ != nullptr) co_await loop_->keep(deadline);
         co_return refuse(ErrorCode::timed_out,
                          "its requests wait: see 'dst status' for whom, or detach by force");
     }
-    if (!is_over_ && loop_ != nullptr) CO_TRY_VOID(co_await loop_->clear(deadline));
-    if (std::exchange(is_over_, true))
-        co_return refuse(ErrorCode::cancelled, "it was detached by force meanwhile");
+    if (loop_ != nullptr) CO_TRY_VOID(co_await loop_->clear(deadline));
+    co_return Outcome<>{};
+}
+
+async::Task<Outcome<>> FuseAttachment::detach_until(io::TimePoint deadline) {
+    // Whoever looks at each new device has it open for a moment.
+    const io::TimePoint patient = std::min(deadline, reactor_.now() + kPatience / 2);
+    CO_TRY_VOID(co_await closed(patient));
+    Outcome<> done = co_await settle(deadline);
+    while (!done && done.error().code == ErrorCode::busy && !is_over_ && reactor_.now() < patient) {
+        co_await io::sleep_for(reactor_, kLook);
+        done = co_await settle(deadline);
+    }
+    if (is_over_) co_return refuse(ErrorCode::cancelled, "it was detached by force meanwhile");
+    CO_TRY_VOID(done);
+    is_over_ = true;
     if (loop_ != nullptr) co_await loop_->drop(deadline);
     co_await end_file();
     co_return Outcome<>{};

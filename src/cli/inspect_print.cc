@@ -168,6 +168,7 @@ std::string to_text(const Inspection& inspection) {
                             (form.is_forming ? ", the first: the storage is being made" : ""));
     text += line("path", path_text(form.history));
     text += line("quorum", quorum_text(form));
+    text += line("blocks", fmt::format("{} bytes", form.block_bytes));
     text += line("takeover", control::to_string(control::Duration(form.takeover)));
     text += line(
         "head",
@@ -197,6 +198,7 @@ std::string to_json(const Inspection& inspection) {
         {"quorum", has_quorum ? "majority" : "none"},
         {"votes", form.votes()},
         {"votes_since", age_json(form.votes_since)},
+        {"block_bytes", form.block_bytes},
         {"takeover_ms", form.takeover.count()},
         {"head", {{"id", hex(form.head.id)}, {"incarnation", form.head.incarnation}}},
         {"stopped_cleanly", form.stopped_cleanly},

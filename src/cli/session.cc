@@ -7,6 +7,8 @@
 #include <cstdlib>
 #include <system_error>
 
+#include "cli/help.h"
+
 namespace dst::cli {
 namespace {
 
@@ -57,7 +59,10 @@ int flushed(int code) {
                  "can't write to standard output: " + why + "; check where it goes to"});
 }
 
+}  // namespace
+
 void add_verbs(CLI::App& app, Session& session) {
+    app.formatter(make_help_formatter());
     app.fallthrough();  // so that --socket and --json may stand behind the verb
     app.require_subcommand(1);
     app.set_version_flag("--version", "dst " DST_VERSION);
@@ -68,6 +73,9 @@ void add_verbs(CLI::App& app, Session& session) {
     app.add_flag("--json", session.json, "Print JSON");
     add_daemon_verbs(app, session);
     add_status_verbs(app, session);
+    add_config_verbs(app, session);
+    add_what_if_verb(app, session);
+    add_doctor_verb(app, session);
     add_events_verb(app, session);
     add_storage_verbs(app, session);
     add_node_verbs(app, session);
@@ -75,13 +83,12 @@ void add_verbs(CLI::App& app, Session& session) {
     add_attach_verbs(app, session);
     add_algorithm_verbs(app, session);
     add_bench_verb(app, session);
+    add_manual_verbs(app, session);
     app.footer(
         "--socket and --json may stand before or behind the verb.\n"
         "Exit codes: 0 done, 1 refused or failed, 2 wrong usage.\n"
         "Example: dst status --socket /run/dst/dst.sock");
 }
-
-}  // namespace
 
 std::string default_socket_path() { return "/run/dst/dst.sock"; }
 

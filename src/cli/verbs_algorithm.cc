@@ -6,6 +6,7 @@
 
 #include "cli/paths.h"
 #include "cli/session.h"
+#include "cli/terminal.h"
 #include "control/config.h"
 #include "control/config_value.h"
 
@@ -30,7 +31,7 @@ int list(const Session& session) {
     if (!json || session.json) return finish(session, json);
     const auto status = control::parse_status(*json);
     if (!status) return fail(status.error());
-    print(control::algorithm_table(status->algorithms));
+    print(control::algorithm_table(status->algorithms, output_style()));
     return kExitDone;
 }
 

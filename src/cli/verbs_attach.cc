@@ -7,6 +7,7 @@
 #include <string>
 
 #include "cli/session.h"
+#include "cli/terminal.h"
 #include "control/config.h"
 #include "control/config_value.h"
 #include "io/uring/loop_device.h"
@@ -29,7 +30,7 @@ int list(const Session& session) {
     if (!json || session.json) return finish(session, json);
     const auto status = control::parse_status(*json);
     if (!status) return fail(status.error());
-    print(control::attachment_table(status->attachments));
+    print(control::attachment_table(status->attachments, output_style()));
     return kExitDone;
 }
 

@@ -9,6 +9,7 @@
 
 #include "cli/paths.h"
 #include "cli/session.h"
+#include "cli/terminal.h"
 #include "control/config.h"
 #include "control/config_value.h"
 
@@ -77,7 +78,7 @@ int list(const Session& session) {
     if (!json || session.json) return finish(session, json);
     const auto status = control::parse_status(*json);
     if (!status) return fail(status.error());
-    print(control::export_table(status->exports));
+    print(control::export_table(status->exports, output_style()));
     return kExitDone;
 }
 

@@ -7,20 +7,17 @@
 #include <optional>
 #include <string>
 
-#include "async/wait.h"
 #include "base/log.h"
 #include "cli/bench_uri.h"
 #include "cli/inspect.h"
 #include "cli/session.h"
+#include "cli/visitor.h"
 #include "control/durations.h"
 #include "io/uring/reactor.h"
 #include "node/local.h"
-#include "node/remote.h"
 
 namespace dst::cli {
 namespace {
-
-using namespace std::chrono_literals;
 
 struct Target {
     std::string name;  // as it was typed
@@ -37,47 +34,17 @@ async::Task<Outcome<Inspection>> inspect_file(io::World world, Target target) {
     co_return co_await inspect(world.clock, device, target.name, target.size);
 }
 
-/// Waits for the first outcome of an attempt to connect.
-class FirstAttempt final : public node::Observer {
-  public:
-    async::Task<bool> has_succeeded() {
-        while (!is_ready_ && !is_refused_) co_await changed_.wait();
-        co_return is_ready_;
-    }
-
-  private:
-    void node_ready() override { note(is_ready_); }
-    void node_lost() override {}
-    void node_refused() override { note(is_refused_); }
-    void note(bool& what) {
-        what = true;
-        changed_.wake_all();
-    }
-
-    bool is_ready_ = false;
-    bool is_refused_ = false;
-    async::WaitQueue changed_;
-};
-
 async::Task<Outcome<Inspection>> inspect_export(io::World world, Target target) {
     CO_TRY(const NbdUri uri, parse_uri(target.name));
-    block::BufferPool pool(2 << 20);
-    block::Account account(pool, 1);
-    // A head that nobody knows: it displaces no session and reserves nothing.
-    const node::HeadIdentity nobody{.id = world.random.next() | 1, .incarnation = 1};
-    node::Remote remote(
-        world, pool, account, nobody, 1,
-        {.endpoint = uri.endpoint, .export_name = uri.export_name, .size_max = {}, .hold = 10s});
-    FirstAttempt attempt;
-    remote.start(&attempt);
+    Visitor visitor(world, uri.endpoint, uri.export_name);
     Outcome<Inspection> found;
-    if (co_await attempt.has_succeeded()) {
-        found = co_await inspect(world.clock, remote, target.name, target.size);
+    if (co_await visitor.connect()) {
+        found = co_await inspect(world.clock, visitor.remote(), target.name, target.size);
     } else {
         found = refuse(ErrorCode::node_lost,
-                       fmt::format("{}: {}", target.name, remote.status().reason));
+                       fmt::format("{}: {}", target.name, visitor.remote().status().reason));
     }
-    co_await remote.stop(world.clock.now() + 1s);
+    co_await visitor.leave();
     co_return found;
 }
 

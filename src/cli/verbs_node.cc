@@ -28,14 +28,16 @@ struct Given {
 Outcome<std::string> path_of(const Session& session, const Given& given) {
     TRY_VOID(control::check_name(given.storage));
     TRY(const control::Status status, session.client().status());
+    // 'R: host/disk0' is 'R: host:10809/disk0'.
+    std::string type = given.node;
+    if (const auto spec = control::parse_node(given.node)) type = control::to_string(*spec);
     std::string cookie;
     unsigned found = 0;
     for (const auto& storage : status.storages) {
         if (storage.name != given.storage) continue;
         for (const auto& node : storage.nodes) {
             const std::string directory = fmt::format("n-{}-{}", node.start.value(), node.cookie);
-            if (node.cookie != given.node && node.type != given.node && directory != given.node)
-                continue;
+            if (node.cookie != given.node && node.type != type && directory != given.node) continue;
             cookie = node.cookie;
             ++found;
         }
@@ -71,11 +73,15 @@ int replace(const Session& session, const Given& given) {
     return finish(session, session.client().request("POST", *path + "/replace", *body));
 }
 
+std::string force_of(const Given& given) {
+    return given.is_forced ? R"({"force":true})" : std::string();
+}
+
 int remove(const Session& session, const Given& given) {
     const auto path = path_of(session, given);
     if (!path) return fail(path.error());
     if (!path->ends_with(node::to_string(0)))
-        return finish(session, session.client().request("DELETE", *path));
+        return finish(session, session.client().request("DELETE", *path, force_of(given)));
     // A place of the configuration that is no node.
     const control::Value::Table body = {{"type", control::Value(given.node)}};
     return finish(session,
@@ -86,7 +92,7 @@ int remove(const Session& session, const Given& given) {
 int mark(const Session& session, const Given& given, const char* suffix) {
     const auto path = path_of(session, given);
     if (!path) return fail(path.error());
-    return finish(session, session.client().request("POST", *path + suffix));
+    return finish(session, session.client().request("POST", *path + suffix, force_of(given)));
 }
 
 using Act = int (*)(const Session& session, const Given& given);
@@ -96,21 +102,25 @@ struct Verb {
     const char* help;
     bool takes_node;
     bool takes_place;
+    const char* force;  // what that does
     Act act;
     const char* example;
 };
+constexpr char kOverwrite[] = "Overwrite whatever lies where a mirror's metadata will be";
 constexpr Verb kVerbs[] = {
-    {"add", "Add a node while the storage is in use", false, true, add,
+    {"add", "Add a node while the storage is in use", false, true, kOverwrite, add,
      "dst node add vol0 'R: host3/disk0'"},
-    {"remove", "Take a node out of a mirror; it keeps its data", true, false, remove,
+    {"remove", "Take a node out of a mirror; it keeps its data", true, false,
+     "Although it has the last clean copy: another one is declared to be right", remove,
      "dst node remove vol0 'R: host3/disk0'"},
     {"replace", "Take a node out of a mirror that is not in sync, and another one in", true, true,
-     replace, "dst node replace vol0 'R: host3/disk0' 'R: host4/disk0'"},
+     kOverwrite, replace, "dst node replace vol0 'R: host3/disk0' 'R: host4/disk0'"},
     {"mark-dirty", "Trust nothing on a node: all of it is copied to it anew", true, false,
+     "Although it has the last clean copy: another one is declared to be right",
      [](const Session& session, const Given& given) { return mark(session, given, "/dirty"); },
      "dst node mark-dirty vol0 'R: host3/disk0'"},
     {"mark-clean", "Go on from this copy, whatever it lacks; only where no better one can be had",
-     true, false,
+     true, false, "Although a better one can be had: what this one lacks is lost",
      [](const Session& session, const Given& given) { return mark(session, given, "/clean"); },
      "dst node mark-clean vol0 'R: host3/disk0'"},
 };
@@ -127,9 +137,8 @@ void add_verb(CLI::App& node, Session& session, const Verb& verb) {
         app->add_option(verb.takes_node ? "BY" : "NODE", given->place,
                         "'L: DEVICE' or 'R: HOST[:PORT]/EXPORT'")
             ->required();
-        app->add_flag("--force", given->is_forced,
-                      "Overwrite whatever lies where a mirror's metadata will be");
     }
+    app->add_flag("--force", given->is_forced, verb.force);
     if (!verb.takes_node)
         app->add_flag("--witness", given->is_witness, "It votes, and holds no data");
     app->footer(std::string("Example: ") + verb.example);

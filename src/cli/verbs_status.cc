@@ -10,6 +10,7 @@
 #include <string>
 
 #include "cli/session.h"
+#include "cli/terminal.h"
 
 namespace dst::cli {
 namespace {
@@ -23,44 +24,34 @@ Outcome<std::string> picture(const Session& session, control::TableStyle style) 
     return control::to_table(status, style);
 }
 
-/// Over what was there, without a moment of emptiness between.
-std::string redrawn(const std::string& text) {
-    std::string out = "\x1b[H";
-    for (const char c : text) {
-        if (c == '\n') out += "\x1b[K";
-        out += c;
+/// A live screen: goes on when the daemon does not answer, for it may be started again.
+int watch_screen(const Session& session) {
+    Screen screen;
+    while (true) {
+        const auto text = picture(session, output_style());
+        const std::string shown = text ? *text : "dst: " + text.error().text + "\n";
+        if (!screen.draw(shown + "\nEach second; Ctrl-C ends it.\n")) return kExitFailed;
+        ::poll(nullptr, 0, kWatchPauseMs);
     }
-    return out + "\x1b[J";
 }
 
-/// Ctrl-C is how it is meant to end, even while a daemon does not answer.
-void end_on_interrupt() {
+/// One picture below the other, for who reads them by program; ends with the daemon.
+int watch_stream(const Session& session) {
     struct sigaction action{};
     action.sa_handler = [](int) { ::_exit(kExitDone); };
     ::sigaction(SIGINT, &action, nullptr);
     ::sigaction(SIGTERM, &action, nullptr);
-}
-
-int watch(const Session& session) {
-    const bool is_terminal = ::isatty(STDOUT_FILENO) == 1;
-    const bool redraws = is_terminal && !session.json;
-    end_on_interrupt();
-    if (redraws) print("\x1b[2J");
     for (bool is_first = true;; is_first = false) {
-        const auto text = picture(session, {.colour = is_terminal});
+        const auto text = picture(session, {});
         if (!text) return fail(text.error());
-        if (redraws) {
-            print(redrawn(*text));
-        } else {
-            print((is_first || session.json ? "" : "\n") + *text);
-        }
+        print((is_first || session.json ? "" : "\n") + *text);
         if (std::fflush(stdout) != 0) return kExitFailed;
         ::poll(nullptr, 0, kWatchPauseMs);
     }
 }
 
 int status(const Session& session) {
-    const auto text = picture(session, {.colour = ::isatty(STDOUT_FILENO) == 1});
+    const auto text = picture(session, output_style());
     if (!text) return fail(text.error());
     print(*text);
     return kExitDone;
@@ -71,11 +62,13 @@ int status(const Session& session) {
 void add_status_verbs(CLI::App& app, Session& session) {
     auto is_watching = std::make_shared<bool>(false);
     auto* verb = app.add_subcommand("status", "Show storages, nodes, exports, and why they are so");
-    verb->add_flag("--watch", *is_watching, "Again each second, until Ctrl-C");
+    verb->add_flag("--watch", *is_watching, "A live screen, until Ctrl-C");
     verb->footer("Takes --json, too.\nExample: dst status --watch");
     verb->callback([is_watching, &session] {
         session.action = [is_watching, &session] {
-            return *is_watching ? watch(session) : status(session);
+            if (!*is_watching) return status(session);
+            return is_terminal(STDOUT_FILENO) && !session.json ? watch_screen(session)
+                                                               : watch_stream(session);
         };
     });
 }

@@ -1,11 +1,8 @@
 // `dst storage ...`.
 
 #include <fmt/format.h>
-#include <poll.h>
-#include <unistd.h>
 
 #include <CLI/CLI.hpp>
-#include <cstdio>
 #include <filesystem>
 #include <memory>
 #include <string>
@@ -13,6 +10,7 @@
 
 #include "cli/paths.h"
 #include "cli/session.h"
+#include "cli/terminal.h"
 #include "control/config.h"
 #include "control/config_value.h"
 
@@ -111,7 +109,7 @@ int list(const Session& session) {
     auto status = session.client().status();
     if (!status) return fail(status.error());
     for (auto& storage : status->storages) storage.nodes.clear();
-    print(control::storage_table(*status, {}));
+    print(control::storage_table(*status, output_style()));
     return kExitDone;
 }
 
@@ -218,65 +216,6 @@ void add_resolve(CLI::App& storage, Session& session) {
     });
 }
 
-/// What its comparison has come to; refused if the storage, or the comparison, is gone.
-Outcome<control::ComparisonStatus> comparison_of(const Session& session, const std::string& name) {
-    TRY(const control::Status status, session.client().status());
-    for (const auto& storage : status.storages)
-        if (storage.name == name && storage.verify) return *storage.verify;
-    return refuse(ErrorCode::cancelled,
-                  fmt::format("storage '{}' was stopped before all was compared", name));
-}
-
-int verify(const Session& session, const std::string& name, bool repair) {
-    constexpr int kPauseMs = 200;
-    if (const auto named = control::check_name(name); !named) return fail(named.error());
-    const auto begun = session.client().request("POST", "/v1/storages/" + name + "/verify",
-                                                repair ? R"({"repair":true})" : "");
-    if (!begun) return fail(begun.error());
-    const bool is_shown = ::isatty(STDERR_FILENO) == 1 && !session.json;
-    while (true) {
-        const auto found = comparison_of(session, name);
-        if (!found) return fail(found.error());
-        if (is_shown && found->total.value() > 0)
-            std::fprintf(stderr, "\r%5.1f %% compared",
-                         100.0 * static_cast<double>(found->done.value()) /
-                             static_cast<double>(found->total.value()));
-        if (found->running) {
-            ::poll(nullptr, 0, kPauseMs);
-            continue;
-        }
-        if (is_shown) std::fputs("\r                 \r", stderr);
-        if (!found->complete)
-            return fail(Problem{ErrorCode::cancelled, "it ended before all was compared"});
-        if (session.json) {
-            print(fmt::format("{{\"different\":{},\"repaired\":{},\"skipped\":{}}}\n",
-                              found->different.value(), found->repaired.value(),
-                              found->skipped.value()));
-        } else {
-            print(
-                fmt::format("{} sectors compared, {} differ, {} were made equal, {} could not be "
-                            "compared\n",
-                            found->total.value(), found->different.value(), found->repaired.value(),
-                            found->skipped.value()));
-        }
-        return found->different == found->repaired && found->skipped.value() == 0 ? kExitDone
-                                                                                  : kExitFailed;
-    }
-}
-
-void add_verify(CLI::App& storage, Session& session) {
-    auto name = std::make_shared<std::string>();
-    auto repair = std::make_shared<bool>(false);
-    auto* verb = storage.add_subcommand(
-        "verify", "Compare the copies of a mirror while it is in use; fails if they differ");
-    verb->add_option("NAME", *name, "The storage")->required();
-    verb->add_flag("--repair", *repair, "Make them equal: what most nodes have is right");
-    verb->footer("Takes --json, too.\nExample: dst storage verify vol0");
-    verb->callback([name, repair, &session] {
-        session.action = [name, repair, &session] { return verify(session, *name, *repair); };
-    });
-}
-
 /// A verb that names a storage and asks for `method` at its path with `suffix`.
 void add_named(CLI::App& storage, Session& session, const std::string& word,
                const std::string& help, std::string method, std::string suffix) {
@@ -303,7 +242,7 @@ void add_storage_verbs(CLI::App& app, Session& session) {
     add_assemble(*storage, session);
     add_start(*storage, session);
     add_resolve(*storage, session);
-    add_verify(*storage, session);
+    add_long_storage_verbs(*storage, session);
     add_named(*storage, session, "stop", "Finish its requests, flush, and let go of its nodes",
               "POST", "/stop");
     add_named(*storage, session, "remove", "Forget a storage; its nodes keep their data", "DELETE",

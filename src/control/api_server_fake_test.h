@@ -87,6 +87,15 @@ class FakeOperations final : public Operations {
                                    .resync = {}});
         co_return status;
     }
+    async::Task<Outcome<std::string>> config() override {
+        co_return R"({"file":"","in_force":"memory = \"64M\"\n","stopped":[],"differences":[]})";
+    }
+    async::Task<Outcome<std::string>> plan(Config wanted, bool prune) override {
+        co_return fmt::format(
+            R"({{"steps":[{{"text":"remove export '{}'","interrupts":{},"method":"DELETE",)"
+            R"("path":"/v1/exports/e","body":"","waits_for":""}}],"remarks":[]}})",
+            wanted.exports.empty() ? "e" : wanted.exports.front().name, prune);
+    }
     async::Task<Outcome<std::string>> metrics() override { co_return "dst_build_info 1\n"; }
     async::Task<Outcome<std::string>> events(std::uint64_t after, bool wait) override {
         co_return fmt::format(R"({{"last":{},"events":[],"waited":{}}})", after, wait);
@@ -100,6 +109,9 @@ class FakeOperations final : public Operations {
     async::Task<Outcome<>> storage_start(std::string name, Starting how) override {
         co_return co_await done(name, std::string("start") + (how.force ? " by force" : "") +
                                           (how.keep.empty() ? "" : " keep " + how.keep));
+    }
+    async::Task<Outcome<std::string>> storage_what_if(std::string name) override {
+        co_return R"({"storage":")" + name + R"(","losses":[]})";
     }
     async::Task<Outcome<>> storage_verify(std::string name, bool repair) override {
         co_return co_await done(name, repair ? "verify and repair" : "verify");
@@ -120,17 +132,18 @@ class FakeOperations final : public Operations {
                                              (how.is_witness ? " witness" : "") +
                                              (how.force ? " by force" : ""));
     }
-    async::Task<Outcome<>> node_remove(std::string storage, std::string node) override {
-        co_return co_await done(storage, "without " + node);
+    async::Task<Outcome<>> node_remove(std::string storage, std::string node, bool force) override {
+        co_return co_await done(storage, "without " + node + (force ? " by force" : ""));
     }
     async::Task<Outcome<>> node_replace(std::string storage, std::string node, NodeSpec spec,
                                         Adding how) override {
         co_return co_await done(storage,
                                 to_string(spec) + " for " + node + (how.force ? " by force" : ""));
     }
-    async::Task<Outcome<>> node_mark(std::string storage, std::string node,
-                                     NodeMark mark) override {
-        co_return co_await done(storage, node + (mark == NodeMark::dirty ? " dirty" : " clean"));
+    async::Task<Outcome<>> node_mark(std::string storage, std::string node, NodeMark mark,
+                                     bool force) override {
+        co_return co_await done(storage, node + (mark == NodeMark::dirty ? " dirty" : " clean") +
+                                             (force ? " by force" : ""));
     }
     async::Task<Outcome<>> remove_all_nodes(std::string storage) override {
         co_return co_await done(storage, "remove all nodes");

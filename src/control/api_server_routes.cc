@@ -137,6 +137,31 @@ Outcome<T> read_option(Value& options, std::string_view key, T otherwise, std::s
 
 constexpr std::string_view kFlag = "true or false";
 
+ApiAnswer config(Call& call) {
+    return call.run([&o = call.operations] { return o.config(); });
+}
+
+struct Wish {
+    Config config;
+    bool prune = false;
+};
+
+Outcome<Wish> read_wish(const std::string& body) {
+    TRY(Value options, read_options(body, {"toml", "prune"}));
+    TRY(const std::string toml, read_option(options, "toml", std::string(), "a configuration"));
+    TRY(const bool prune, read_option(options, "prune", false, kFlag));
+    TRY(Config config, parse_config(toml, "what is wanted"));
+    return Wish{std::move(config), prune};
+}
+
+ApiAnswer plan(Call& call) {
+    auto wish = read_wish(call.body);
+    if (!wish) return refusal(wish.error());
+    return call.run([&o = call.operations, wish = *std::move(wish)] {
+        return o.plan(wish.config, wish.prune);
+    });
+}
+
 Outcome<Starting> read_starting(const std::string& body) {
     TRY(Value options, read_options(body, {"force", "keep"}));
     TRY(const bool force, read_option(options, "force", false, kFlag));
@@ -170,6 +195,10 @@ ApiAnswer verify_storage(Call& call) {
     return call.run([&o = call.operations, name = call.name, repair = *repair] {
         return o.storage_verify(name, repair);
     });
+}
+
+ApiAnswer what_if(Call& call) {
+    return call.run([&o = call.operations, name = call.name] { return o.storage_what_if(name); });
 }
 
 Outcome<ResyncChange> read_resync(const std::string& body) {
@@ -221,9 +250,17 @@ ApiAnswer add_node(Call& call) {
     });
 }
 
+/// An empty body says no.
+Outcome<bool> read_force(const std::string& body) {
+    TRY(Value options, read_options(body, {"force"}));
+    return read_option(options, "force", false, kFlag);
+}
+
 ApiAnswer remove_node(Call& call) {
-    return call.run([&o = call.operations, name = call.name, node = call.second] {
-        return o.node_remove(name, node);
+    const auto force = read_force(call.body);
+    if (!force) return refusal(force.error());
+    return call.run([&o = call.operations, name = call.name, node = call.second, force = *force] {
+        return o.node_remove(name, node, force);
     });
 }
 
@@ -239,7 +276,7 @@ ApiAnswer remove_place(Call& call) {
     const auto type = read_type(call.body);
     if (!type) return refusal(type.error());
     return call.run([&o = call.operations, name = call.name, type = *type] {
-        return o.node_remove(name, type);
+        return o.node_remove(name, type, false);
     });
 }
 
@@ -252,8 +289,10 @@ ApiAnswer replace_node(Call& call) {
 
 template <NodeMark kMark>
 ApiAnswer mark_node(Call& call) {
-    return call.run([&o = call.operations, name = call.name, node = call.second] {
-        return o.node_mark(name, node, kMark);
+    const auto force = read_force(call.body);
+    if (!force) return refusal(force.error());
+    return call.run([&o = call.operations, name = call.name, node = call.second, force = *force] {
+        return o.node_mark(name, node, kMark, force);
     });
 }
 
@@ -318,11 +357,6 @@ ApiAnswer add_attachment(Call& call) {
     return attached ? ApiAnswer{200, to_json(std::vector{*attached})} : refusal(attached.error());
 }
 
-Outcome<bool> read_force(const std::string& body) {
-    TRY(Value options, read_options(body, {"force"}));
-    return read_option(options, "force", false, kFlag);
-}
-
 ApiAnswer remove_attachment(Call& call) {
     const auto force = read_force(call.body);
     if (!force) return refusal(force.error());
@@ -363,6 +397,8 @@ struct Route {
 constexpr auto kRoutes = std::to_array<Route>({
     {"GET", "/metrics", metrics},
     {"GET", "/v1/status", status},
+    {"GET", "/v1/config", config},
+    {"POST", "/v1/plan", plan},
     {"GET", "/v1/events", events},
     {"GET", "/v1/events/*/**", events},
     {"GET", "/v1/storages", list_storages},
@@ -372,6 +408,7 @@ constexpr auto kRoutes = std::to_array<Route>({
     {"POST", "/v1/storages/*/stop", stop_storage},
     {"POST", "/v1/assemblies", assemble_storage},
     {"POST", "/v1/storages/*/verify", verify_storage},
+    {"GET", "/v1/storages/*/what-if", what_if},
     {"POST", "/v1/storages/*/resync", set_resync},
     {"POST", "/v1/storages/*/nodes", add_node},
     {"DELETE", "/v1/storages/*/nodes", remove_place},

@@ -2,8 +2,10 @@
 //
 //   GET    /v1/status
 //   GET    /metrics                   GET  /v1/events[/AFTER[/wait]]
+//   GET    /v1/config                 POST /v1/plan        {toml, prune}
 //   GET    /v1/storages               POST /v1/storages    {name, algorithm, nodes, ..., start}
 //   POST   /v1/storages/NAME/start    POST /v1/storages/NAME/stop
+//   GET    /v1/storages/NAME/what-if
 //   POST   /v1/storages/NAME/nodes    {node}               DELETE /v1/storages/NAME
 //   GET    /v1/tree[/PATH]            PUT /v1/tree/PATH    {value}
 //   GET    /v1/exports                POST /v1/exports     {name, device, ...}

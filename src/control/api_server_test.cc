@@ -102,6 +102,10 @@ TEST_F(Api, every_operation_is_reached) {
     EXPECT_EQ(done("POST", "/v1/storages/v/nodes/00ab/replace", R"({"node":"L: /d"})"),
               "v: L: /d for 00ab");
     EXPECT_EQ(done("POST", "/v1/storages/v/nodes/00ab/dirty"), "v: 00ab dirty");
+    EXPECT_EQ(done("POST", "/v1/storages/v/nodes/00ab/dirty", R"({"force":true})"),
+              "v: 00ab dirty by force");
+    EXPECT_EQ(done("DELETE", "/v1/storages/v/nodes/00ab", R"({"force":true})"),
+              "v: without 00ab by force");
     EXPECT_EQ(done("POST", "/v1/storages/v/nodes/00ab/clean"), "v: 00ab clean");
     EXPECT_EQ(done("DELETE", "/v1/exports/e"), "e: unexport");
     EXPECT_EQ(done("POST", "/v1/attachments", R"({"name":"v"})"), "v: attach");

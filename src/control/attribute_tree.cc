@@ -122,7 +122,7 @@ async::Task<Outcome<>> AttributeTree::write(std::string path, std::string value)
         co_return co_await operations_.storage_set_resync(
             storage, {.size = change->size, .timeout = change->timeout});
     const NodeMark mark = std::get<MarkNode>(wish).clean ? NodeMark::clean : NodeMark::dirty;
-    co_return co_await operations_.node_mark(storage, spot->node->cookie, mark);
+    co_return co_await operations_.node_mark(storage, spot->node->cookie, mark, false);
 }
 
 }  // namespace dst::control

@@ -11,7 +11,10 @@
 #include "algorithm/loader.h"
 #include "base/check.h"
 #include "base/log.h"
+#include "control/apply_plan.h"
 #include "control/attach_record.h"
+#include "control/config_diff.h"
+#include "control/config_value.h"
 
 namespace dst::control {
 namespace {
@@ -229,6 +232,32 @@ Outcome<> Daemon::check_known(const std::string& name) const {
 
 async::Task<Outcome<Status>> Daemon::status() { co_return picture(); }
 
+async::Task<Outcome<std::string>> Daemon::config() {
+    Value::Array stopped;
+    for (const StorageSpec& spec : config_.storages)
+        if (spec.stopped) stopped.emplace_back(spec.name);
+    // `differences` is JSON already: {"differences": ...}.
+    std::string json = format_json(Value(Value::Table{{"file", Value(to_toml(file_))},
+                                                      {"in_force", Value(to_toml(config_))},
+                                                      {"stopped", Value(std::move(stopped))}}));
+    const std::string differences = to_json(compare(file_, config_));
+    json.back() = ',';
+    co_return json + differences.substr(1);
+}
+
+async::Task<Outcome<std::string>> Daemon::plan(Config wanted, bool prune) {
+    CO_TRY(const Plan found, plan_of(config_, wanted, prune));
+    // Before anything is done: in the middle of the plan it would be refused.
+    for (const AttachmentStatus& attached : engine_.attached())
+        for (const Step& step : found.steps)
+            if (step.method == "DELETE" && step.path == "/v1/storages/" + attached.name)
+                co_return refuse(ErrorCode::busy,
+                                 fmt::format("storage '{}' has to be let go of for this, and is "
+                                             "attached: 'dst detach {}' first",
+                                             attached.name, attached.name));
+    co_return to_json(found);
+}
+
 async::Task<Outcome<std::string>> Daemon::metrics() { co_return metrics_page(); }
 
 std::string Daemon::metrics_page() const {
@@ -333,6 +362,12 @@ async::Task<Outcome<>> Daemon::storage_verify(std::string name, bool repair) {
     co_return engine_.begin_comparison(name, repair);
 }
 
+async::Task<Outcome<std::string>> Daemon::storage_what_if(std::string name) {
+    CO_TRY_VOID(check_known(name));
+    CO_TRY(const WhatIf what_if, engine_.what_if(name));
+    co_return to_json(what_if);
+}
+
 async::Task<Outcome<>> Daemon::storage_set_resync(std::string name, ResyncChange wanted) {
     co_await changing_.acquire();
     const Turn turn(changing_);
@@ -372,6 +407,7 @@ async::Task<Outcome<>> Daemon::storage_remove(std::string name) {
     CO_TRY_VOID(engine_.check_unused(name));
     const Outcome<> removed = co_await engine_.remove_storage(name);
     CO_TRY_VOID(commit(std::move(next)));
+    CO_TRY_VOID(forget_attachment(name));  // of one that could not be attached again
     co_return removed;
 }
 
@@ -440,11 +476,11 @@ async::Task<Outcome<>> Daemon::node_add(std::string storage, NodeSpec node, Addi
     co_return Outcome<>{};
 }
 
-async::Task<Outcome<>> Daemon::node_remove(std::string storage, std::string node) {
+async::Task<Outcome<>> Daemon::node_remove(std::string storage, std::string node, bool force) {
     co_await changing_.acquire();
     const Turn turn(changing_);
     CO_TRY_VOID(check_known(storage));
-    CO_TRY(const std::string type, co_await engine_.remove_node(storage, std::move(node)));
+    CO_TRY(const std::string type, co_await engine_.remove_node(storage, std::move(node), force));
     Change next = change();
     CO_TRY(StorageSpec* const spec, find_storage(next, storage));
     erase_node(*spec, type);
@@ -470,11 +506,12 @@ async::Task<Outcome<>> Daemon::node_replace(std::string storage, std::string nod
     co_return commit(std::move(next));
 }
 
-async::Task<Outcome<>> Daemon::node_mark(std::string storage, std::string node, NodeMark mark) {
+async::Task<Outcome<>> Daemon::node_mark(std::string storage, std::string node, NodeMark mark,
+                                         bool force) {
     co_await changing_.acquire();
     const Turn turn(changing_);
     CO_TRY_VOID(check_known(storage));
-    co_return co_await engine_.mark_node(storage, std::move(node), mark);
+    co_return co_await engine_.mark_node(storage, std::move(node), mark, force);
 }
 
 async::Task<Outcome<>> Daemon::export_add(ExportSpec spec) {
@@ -583,12 +620,18 @@ async::Task<Outcome<>> Daemon::detach(std::string name, bool force) {
         CO_TRY_VOID(co_await engine_.attachments().detach(name, force));
     else if (const auto left = std::ranges::find_if(attached_, is_it); left != attached_.end())
         CO_TRY_VOID(co_await engine_.attachments().discard(*left, force));
+    co_return forget_attachment(name);
+}
+
+/// It is not attached again by a next life.
+Outcome<> Daemon::forget_attachment(const std::string& name) {
     std::vector<attach::Spec> next = attached_;
-    std::erase_if(next, is_it);
-    CO_TRY_VOID(store_attachments(next));
+    std::erase_if(next, [&](const attach::Spec& spec) { return spec.name == name; });
+    if (next.size() == attached_.size()) return {};
+    TRY_VOID(store_attachments(next));
     attached_ = std::move(next);
     not_attached_.erase(name);
-    co_return Outcome<>{};
+    return {};
 }
 
 async::Task<Outcome<std::vector<AttachmentStatus>>> Daemon::attach_list() {

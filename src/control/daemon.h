@@ -60,20 +60,24 @@ class Daemon final : public Operations, public View {
         std::string_view name) const override;
 
     async::Task<Outcome<Status>> status() override;
+    async::Task<Outcome<std::string>> config() override;
+    async::Task<Outcome<std::string>> plan(Config wanted, bool prune) override;
     async::Task<Outcome<std::string>> metrics() override;
     async::Task<Outcome<std::string>> events(std::uint64_t after, bool wait) override;
     async::Task<Outcome<>> storage_create(StorageSpec spec, bool start) override;
     async::Task<Outcome<>> storage_assemble(StorageSpec spec) override;
     async::Task<Outcome<>> storage_start(std::string name, Starting how) override;
     async::Task<Outcome<>> storage_verify(std::string name, bool repair) override;
+    async::Task<Outcome<std::string>> storage_what_if(std::string name) override;
     async::Task<Outcome<>> storage_set_resync(std::string name, ResyncChange change) override;
     async::Task<Outcome<>> storage_stop(std::string name) override;
     async::Task<Outcome<>> storage_remove(std::string name) override;
     async::Task<Outcome<>> node_add(std::string storage, NodeSpec node, Adding how) override;
-    async::Task<Outcome<>> node_remove(std::string storage, std::string node) override;
+    async::Task<Outcome<>> node_remove(std::string storage, std::string node, bool force) override;
     async::Task<Outcome<>> node_replace(std::string storage, std::string node, NodeSpec by,
                                         Adding how) override;
-    async::Task<Outcome<>> node_mark(std::string storage, std::string node, NodeMark mark) override;
+    async::Task<Outcome<>> node_mark(std::string storage, std::string node, NodeMark mark,
+                                     bool force) override;
     async::Task<Outcome<>> remove_all_nodes(std::string storage) override;
     async::Task<Outcome<std::string>> tree_read(std::string path) override;
     async::Task<Outcome<>> tree_write(std::string path, std::string value) override;
@@ -105,6 +109,7 @@ class Daemon final : public Operations, public View {
     async::Task<Outcome<>> start_exports();
     async::Task<void> attach_again(attach::Spec spec);
     async::Task<Outcome<AttachmentStatus>> attach_now(attach::Spec spec, bool is_new);
+    [[nodiscard]] Outcome<> forget_attachment(const std::string& name);
     [[nodiscard]] Outcome<> store_attachments(const std::vector<attach::Spec>& attached);
     [[nodiscard]] std::vector<AlgorithmStatus> algorithms() const;
     [[nodiscard]] std::vector<std::string> warnings() const;

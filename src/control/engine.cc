@@ -150,7 +150,9 @@ async::Task<Outcome<AttachmentStatus>> Engine::attach(attach::Spec spec) {
         co_return refuse(ErrorCode::exists, fmt::format("'{}' is attached already: 'dst attach "
                                                         "--list' says as what",
                                                         spec.name));
-    CO_TRY_VOID(co_await wait_formed(spec.name));
+    if (const auto formed = co_await wait_formed(spec.name); !formed)
+        co_return refuse(formed.error().code,
+                         fmt::format("'{}' can't be attached: {}", spec.name, formed.error().text));
     CO_TRY(auto listed, co_await attachments_.attach(spec, *storages_.at(spec.name)));
     co_return status_of(std::move(listed));
 }
@@ -320,9 +322,10 @@ Outcome<storage::NodeStatus> Engine::find_node(const std::string& name,
     return std::move(found.front());
 }
 
-async::Task<Outcome<std::string>> Engine::remove_node(std::string name, std::string node) {
+async::Task<Outcome<std::string>> Engine::remove_node(std::string name, std::string node,
+                                                      bool force) {
     CO_TRY(const storage::NodeStatus found, find_node(name, node));
-    CO_TRY_VOID(co_await storages_.at(name)->remove_node(found.cookie,
+    CO_TRY_VOID(co_await storages_.at(name)->remove_node(found.cookie, force,
                                                          around_.world.clock.now() + kCommandMax));
     co_return found.type;
 }
@@ -337,11 +340,13 @@ async::Task<Outcome<std::string>> Engine::replace_node(std::string name, std::st
     co_return found.type;
 }
 
-async::Task<Outcome<>> Engine::mark_node(std::string name, std::string node, NodeMark mark) {
+async::Task<Outcome<>> Engine::mark_node(std::string name, std::string node, NodeMark mark,
+                                         bool force) {
     CO_TRY(const storage::NodeStatus found, find_node(name, node));
     storage::Storage& marked = *storages_.at(name);
-    if (mark == NodeMark::clean) co_return co_await marked.mark_clean(found.cookie);
-    co_return co_await marked.mark_dirty(found.cookie, around_.world.clock.now() + kCommandMax);
+    if (mark == NodeMark::clean) co_return co_await marked.mark_clean(found.cookie, force);
+    co_return co_await marked.mark_dirty(found.cookie, force,
+                                         around_.world.clock.now() + kCommandMax);
 }
 
 Outcome<> Engine::begin_comparison(const std::string& name, bool repair) {
@@ -544,6 +549,16 @@ void Engine::measure(Figures& figures) const {
                                 ExportFigures{.measures = &shown->measures(),
                                               .checksum_errors = shown->checksum_errors()});
     }
+}
+
+Outcome<WhatIf> Engine::what_if(const std::string& name) const {
+    const storage::Storage& storage = *storages_.at(name);
+    if (!storage.is_formed())
+        return refuse(
+            ErrorCode::busy,
+            fmt::format("storage '{}' is not running, so there is nothing to lose yet: {}", name,
+                        storage.obstacle()));
+    return WhatIf{name, storage.settings().algorithm, storage.losses()};
 }
 
 std::optional<StorageStatus> Engine::report(std::string_view name) const {

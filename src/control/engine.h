@@ -19,6 +19,7 @@
 #include "control/metrics.h"
 #include "control/operations.h"
 #include "control/status.h"
+#include "control/what_if.h"
 #include "export/exporter.h"
 #include "io/world.h"
 #include "storage/storage.h"
@@ -55,11 +56,15 @@ class Engine {
     async::Task<Outcome<>> remove_storage(std::string name);
     async::Task<Outcome<>> add_node(std::string storage, NodeSpec node, Adding how);
     /// The type of the node, as its spec is written, comes with the removal.
-    async::Task<Outcome<std::string>> remove_node(std::string storage, std::string node);
+    async::Task<Outcome<std::string>> remove_node(std::string storage, std::string node,
+                                                  bool force);
     async::Task<Outcome<std::string>> replace_node(std::string storage, std::string node,
                                                    NodeSpec spec, Adding how);
-    async::Task<Outcome<>> mark_node(std::string storage, std::string node, NodeMark mark);
+    async::Task<Outcome<>> mark_node(std::string storage, std::string node, NodeMark mark,
+                                     bool force);
     Outcome<> begin_comparison(const std::string& storage, bool repair);
+    /// Refused unless it is formed, with what is in the way.
+    [[nodiscard]] Outcome<WhatIf> what_if(const std::string& storage) const;
     Outcome<> set_resync(const std::string& storage, const ResyncChange& change);
     /// What a storage that is stopped is made of at its next start.
     Outcome<> set_storage(const StorageSpec& spec, ByteCount replay_window);

@@ -47,6 +47,11 @@ class Operations {
     virtual ~Operations() = default;
 
     virtual async::Task<Outcome<Status>> status() = 0;
+    /// {"file", "in_force"}: TOML, as the daemon has read it, and with what was changed since;
+    /// {"differences"} between the two (config_diff.h), and {"stopped": [names of storages]}.
+    virtual async::Task<Outcome<std::string>> config() = 0;
+    /// What it takes to run what `wanted` says, as JSON (apply_plan.h). Changes nothing.
+    virtual async::Task<Outcome<std::string>> plan(Config wanted, bool prune) = 0;
     /// The page for Prometheus.
     virtual async::Task<Outcome<std::string>> metrics() = 0;
     /// {"last": N, "events": [...]}, those after number `after` (events.h). `wait`: not before
@@ -65,16 +70,21 @@ class Operations {
     virtual async::Task<Outcome<>> storage_remove(std::string name) = 0;
     /// Begins to compare its copies, and to make them equal if `repair`; the status has the result.
     virtual async::Task<Outcome<>> storage_verify(std::string name, bool repair) = 0;
+    /// What the loss of each of its nodes, links and hosts would mean now, as JSON (what_if.h).
+    virtual async::Task<Outcome<std::string>> storage_what_if(std::string name) = 0;
     virtual async::Task<Outcome<>> storage_set_resync(std::string name, ResyncChange change) = 0;
 
     // `node` is a cookie (16 hex digits), the name of its directory in the tree, or its type.
 
     virtual async::Task<Outcome<>> node_add(std::string storage, NodeSpec spec, Adding how) = 0;
-    virtual async::Task<Outcome<>> node_remove(std::string storage, std::string node) = 0;
+    /// `force`: although it has the last clean copy.
+    virtual async::Task<Outcome<>> node_remove(std::string storage, std::string node,
+                                               bool force) = 0;
     virtual async::Task<Outcome<>> node_replace(std::string storage, std::string node,
                                                 NodeSpec spec, Adding how) = 0;
-    virtual async::Task<Outcome<>> node_mark(std::string storage, std::string node,
-                                             NodeMark mark) = 0;
+    /// `force`: dirty, although it has the last clean copy; clean, although there is a better one.
+    virtual async::Task<Outcome<>> node_mark(std::string storage, std::string node, NodeMark mark,
+                                             bool force) = 0;
     /// The storage stays, stopped and empty. Refused (`busy`) as `storage_remove` is.
     virtual async::Task<Outcome<>> remove_all_nodes(std::string storage) = 0;
 

@@ -133,11 +133,10 @@ std::string entry_to_toml(const RuntimeEntry<Spec>& entry) {
 Outcome<RuntimeState> parse_state(std::string_view toml, std::string_view file_name) {
     auto state = read_state(toml, file_name);
     if (state) return state;
-    return refuse(
-        ErrorCode::corrupt,
-        fmt::format("{}; correct it, or move {} away to begin from the configuration file "
-                    "alone (changes made at run time are lost then)",
-                    state.error().text, file_name));
+    return refuse(ErrorCode::corrupt,
+                  fmt::format("{}; or else move {} away to begin from the configuration file "
+                              "alone (changes made at run time are lost then)",
+                              state.error().text, file_name));
 }
 
 std::string to_toml(const RuntimeState& state) {

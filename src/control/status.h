@@ -12,6 +12,7 @@
 
 #include "base/result.h"
 #include "base/units.h"
+#include "control/table.h"
 #include "io/clock.h"
 
 namespace dst::control {
@@ -146,15 +147,14 @@ struct Status {
 /// Reads what any of the above wrote; what is missing stays at its default, what is new is ignored.
 [[nodiscard]] Outcome<Status> parse_status(std::string_view json);
 
-struct TableStyle {
-    bool colour = false;
-};
 /// For people: aligned columns, a line each. Empty parts are left out.
 [[nodiscard]] std::string to_table(const Status& status, TableStyle style);
 [[nodiscard]] std::string storage_table(const Status& status, TableStyle style);
-[[nodiscard]] std::string export_table(const std::vector<ExportStatus>& exports);
-[[nodiscard]] std::string attachment_table(const std::vector<AttachmentStatus>& attachments);
-[[nodiscard]] std::string algorithm_table(const std::vector<AlgorithmStatus>& algorithms);
+[[nodiscard]] std::string export_table(const std::vector<ExportStatus>& exports, TableStyle style);
+[[nodiscard]] std::string attachment_table(const std::vector<AttachmentStatus>& attachments,
+                                           TableStyle style);
+[[nodiscard]] std::string algorithm_table(const std::vector<AlgorithmStatus>& algorithms,
+                                          TableStyle style);
 
 /// "2026-01-31T12:00:00.250Z"
 [[nodiscard]] std::string to_rfc3339(io::WallTime time);

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <bit>
 #include <bitset>
 
 namespace dst::metadata {
@@ -107,6 +108,9 @@ const char* broken_rule(const Form& form) {
     if (!is_valid(form.history)) return "history";
     if (!is_votes_since(form)) return "age of the last change of votes";
     if (form.quorum != Quorum::none && form.quorum != Quorum::majority) return "quorum policy";
+    if (!std::has_single_bit(form.block_bytes) || form.block_bytes < kSectorBytes ||
+        form.block_bytes > kPageBytes)
+        return "size of its blocks";
     if (form.takeover.count() <= 0 || form.takeover.count() > UINT32_MAX) return "takeover";
     if (!form.shape.is_valid()) return "size of data, regions or number of slots";
     if (const char* broken = broken_rule_of_table(form)) return broken;

@@ -84,6 +84,9 @@ struct Form {
     Age votes_since{};
     std::chrono::milliseconds takeover{10'000};
     Shape shape{};
+    /// What requests are aligned to, as long as the storage lives: nodes that come later have
+    /// blocks of this size or smaller ones. A power of two, kSectorBytes to kPageBytes.
+    std::uint32_t block_bytes = static_cast<std::uint32_t>(kSectorBytes);
     /// In the order in which the algorithm got them.
     std::vector<NodeRecord> nodes{};
     Head head{};

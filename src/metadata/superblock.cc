@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <utility>
 
 #include "base/bytes.h"
@@ -30,6 +31,10 @@ constexpr std::size_t kTailAt = kSuperblockBytes - kTailBytes;
 constexpr std::size_t kChecksumAt = kSuperblockBytes - 4;
 static_assert(kPathAt == 0x400 && kTableAt == 0x2400 && kTableAt + kTableBytes == 0x7e68);
 static_assert(kTableAt + kTableBytes <= kTailAt);
+
+/// Of blocks in sectors, as a power of two: a page.
+constexpr std::uint8_t kBlockShiftMax = 3;
+static_assert(kSectorBytes << kBlockShiftMax == kPageBytes);
 
 constexpr std::uint32_t kStoppedCleanly = 1 << 0;
 constexpr std::uint32_t kForming = 1 << 1;
@@ -82,7 +87,8 @@ void put_header(std::span<std::byte> to, const Superblock& superblock) {
     writer.put(static_cast<std::uint8_t>(form.name.size()));
     writer.put(static_cast<std::uint8_t>(form.algorithm.size()));
     writer.put(static_cast<std::uint16_t>(form.settings.size()));
-    writer.put(std::uint64_t{0});
+    writer.put(static_cast<std::uint8_t>(std::bit_width(form.block_bytes >> kSectorShift) - 1));
+    for (int spare = 0; spare < 7; ++spare) writer.put(std::uint8_t{0});
     put_padded(writer, form.name, Form::kNameBytesMax);
     put_padded(writer, form.algorithm, Form::kNameBytesMax);
     put_padded(writer, form.settings, Form::kSettingsBytesMax);
@@ -149,7 +155,10 @@ Reading take_all(std::span<const std::byte> bytes) {
     if (name_bytes > Form::kNameBytesMax || algorithm_bytes > Form::kNameBytesMax ||
         settings_bytes > Form::kSettingsBytesMax)
         return damaged("length of a text");
-    reader.take<std::uint64_t>();
+    const auto block_shift = reader.take<std::uint8_t>();
+    if (block_shift > kBlockShiftMax) return damaged("size of its blocks");
+    form.block_bytes = static_cast<std::uint32_t>(kSectorBytes) << block_shift;
+    reader.take_bytes(7);
     form.name = ByteReader(reader.take_bytes(Form::kNameBytesMax)).take_text(name_bytes);
     form.algorithm = ByteReader(reader.take_bytes(Form::kNameBytesMax)).take_text(algorithm_bytes);
     form.settings = reader.take_text(settings_bytes);

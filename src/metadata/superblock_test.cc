@@ -137,7 +137,7 @@ TEST(Superblock, counts_that_reach_beyond_their_place_are_damage) {
 
 TEST(Superblock, bytes_that_mean_nothing_are_damage) {
     EXPECT_STREQ(blamed(0x0c, 0x80), "bytes that mean nothing");  // an unknown flag
-    EXPECT_STREQ(blamed(0x78, 1), "bytes that mean nothing");     // spare, in the header
+    EXPECT_STREQ(blamed(0x79, 1), "bytes that mean nothing");     // spare, in the header
     EXPECT_STREQ(blamed(0x84, 'x'), "bytes that mean nothing");   // behind the name
     EXPECT_STREQ(blamed(0x3a, 3), "bytes that mean nothing");     // another slot than the table's
     EXPECT_STREQ(blamed(0x3ff, 1), "bytes that mean nothing");    // spare, behind the settings
@@ -151,6 +151,7 @@ TEST(Superblock, bytes_that_mean_nothing_are_damage) {
 
 TEST(Superblock, a_rule_that_is_broken_is_damage_and_named) {
     EXPECT_STREQ(blamed(0x3b, 2), "quorum policy");
+    EXPECT_STREQ(blamed(0x78, 4), "size of its blocks");
     EXPECT_STREQ(blamed(0x38, 15), "size of data, regions or number of slots");
     EXPECT_STREQ(blamed(0x2400 + 24, 1), "a slot used twice");
 }

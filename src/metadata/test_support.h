@@ -62,6 +62,7 @@ inline Form full_form() {
     form.name = std::string(Form::kNameBytesMax, 'n');
     form.algorithm = std::string(Form::kNameBytesMax, 'a');
     form.settings = std::string(Form::kSettingsBytesMax, 's');
+    form.block_bytes = 4096;
     form.history.path.clear();
     for (std::uint64_t i = 0; i < kPathMax; ++i)
         form.history.path.push_back({.id = 0x1000 + i, .generation = i + 1});

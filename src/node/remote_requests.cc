@@ -74,7 +74,7 @@ async::Task<Result<>> Remote::ask(const Request& request) {
     call.request = request;
     submit(call);
     Result<> done = co_await call.wait();
-    if (done && unwritable_ > 0 && request.op == Op::read) {
+    if (done && unwritable_ > 0) {
         // An acknowledged change could not be written again: better no answer than an old one.
         if (const Change* const lost = unwritable_in(request.range))
             done = std::unexpected(lost->replay_error);

@@ -354,6 +354,9 @@ class RemoteTest : public testing::Test {
                         .fast_zero = fast,
                         .if_connected = if_connected,
                         .range = {SectorIndex(at), SectorCount(count)}};
+        block::Extent room[8];
+        block::ExtentList extents(room);
+        if (op == Op::block_status) request.extents = &extents;
         if (op == Op::write || op == Op::read) {
             buffer = co_await payloads.allocate(count * kSectorBytes);
             request.data = buffer.bytes().first(count * kSectorBytes);
@@ -1000,6 +1003,23 @@ TEST_F(RemoteTest, a_drop_after_a_failed_flush_lets_later_flushes_succeed) {
         t.server.disk.failing.clear();
         EXPECT_TRUE((co_await t.execute(Op::flush)).has_value());
         EXPECT_TRUE((co_await t.execute(Op::read, 0, 8)).has_value()) << "nothing is unwritable";
+    });
+}
+
+TEST_F(RemoteTest, nothing_is_said_of_what_could_not_be_written_again) {
+    run_test([](RemoteTest& t) -> Task<void> {
+        co_await t.start();
+        EXPECT_TRUE((co_await t.write(0, 8, 'a')).has_value());
+        t.server.disk.failing = {Op::flush, Op::write};
+        EXPECT_FALSE((co_await t.execute(Op::flush)).has_value());
+        co_await t.ready();
+        t.server.disk.failing.clear();
+        // The old content is there, and would be told.
+        EXPECT_FALSE((co_await t.execute(Op::read, 4, 8)).has_value());
+        EXPECT_FALSE((co_await t.execute(Op::block_status, 4, 8)).has_value());
+        EXPECT_TRUE((co_await t.execute(Op::block_status, 8, 8)).has_value());
+        EXPECT_TRUE((co_await t.write(0, 8, 'b')).has_value());
+        EXPECT_TRUE((co_await t.execute(Op::block_status, 4, 8)).has_value());
     });
 }
 

@@ -237,6 +237,11 @@ void MirroredStorage::make_mirror(Form form) {
 /// Whether a new storage can be made of the places.
 Outcome<> MirroredStorage::check_places() const {
     for (const auto& place : places_)
+        if (place->block_bytes() > metadata::kPageBytes)
+            return refuse(ErrorCode::invalid,
+                          fmt::format("{} has blocks of {} bytes, and a node's are at most {}",
+                                      place->name(), place->block_bytes(), metadata::kPageBytes));
+    for (const auto& place : places_)
         for (const auto& other : places_)
             if (place != other && place->instance() != 0 && place->instance() == other->instance())
                 return refuse(ErrorCode::invalid,
@@ -297,6 +302,9 @@ Outcome<Form> MirroredStorage::new_form() const {
         }
         form.nodes.push_back(std::move(record));
     }
+    for (const auto& place : places_)
+        if (!place->is_witness())
+            form.block_bytes = std::max(form.block_bytes, place->block_bytes());
     TRY(form.shape, shape_of_places());
     form.quorum = settings_.mirror.quorum.value_or(form.votes() >= 3 ? metadata::Quorum::majority
                                                                      : metadata::Quorum::none);
@@ -351,7 +359,13 @@ async::Task<void> MirroredStorage::serve() {
         co_await close_those_that_left();
         if (!goes_on()) break;
         // Who came while another one was looked at is not forgotten.
-        if (seen == events_count_) co_await events_.wait();
+        if (seen != events_count_) continue;
+        if (std::ranges::any_of(places_, [](const auto& place) {
+                return place->is_connected() && place->has_failed_look();
+            }))
+            co_await io::wait_for(around_.world.clock, events_, kLookAgainAfter);
+        else
+            co_await events_.wait();
     }
 }
 

@@ -32,18 +32,21 @@ class MirroredStorage final : public Storage,
     [[nodiscard]] std::size_t requests_waiting() const override;
     async::Task<Outcome<>> add_node(MemberSpec spec, Adding adding,
                                     io::TimePoint deadline) override;
-    async::Task<Outcome<>> remove_node(node::Cookie node, io::TimePoint deadline) override;
+    async::Task<Outcome<>> remove_node(node::Cookie node, bool force,
+                                       io::TimePoint deadline) override;
     Outcome<> forget_place(const std::string& type) override;
     async::Task<Outcome<>> replace_node(node::Cookie node, MemberSpec spec, Adding adding,
                                         io::TimePoint deadline) override;
-    async::Task<Outcome<>> mark_dirty(node::Cookie node, io::TimePoint deadline) override;
-    async::Task<Outcome<>> mark_clean(node::Cookie node) override;
+    async::Task<Outcome<>> mark_dirty(node::Cookie node, bool force,
+                                      io::TimePoint deadline) override;
+    async::Task<Outcome<>> mark_clean(node::Cookie node, bool force) override;
     Outcome<> overrule(const Overruling& overruling) override;
     Outcome<> begin_comparison(bool repair) override;
     Outcome<> set_resync(ResyncSettings settings) override;
     [[nodiscard]] std::optional<ResyncSettings> resync_settings() const override;
     [[nodiscard]] bool is_started() const override { return is_started_; }
     [[nodiscard]] StorageStatus status() const override;
+    [[nodiscard]] std::vector<Loss> losses() const override;
     [[nodiscard]] std::vector<NodeMeasures> node_measures() const override;
     [[nodiscard]] std::string obstacle() const override;
     [[nodiscard]] block::Geometry geometry() const override;
@@ -86,6 +89,9 @@ class MirroredStorage final : public Storage,
                                                io::TimePoint deadline);
     async::Task<Outcome<>> check_newcomer(Place& place, Adding adding);
     async::Task<Outcome<>> take_in(Place& place, Adding adding, io::TimePoint deadline);
+    [[nodiscard]] bool is_last_clean(node::Cookie node) const;
+    [[nodiscard]] std::optional<node::Cookie> heir_of(node::Cookie node) const;
+    async::Task<Outcome<>> pass_over(node::Cookie node, io::TimePoint deadline);
     async::Task<Outcome<>> take_out(node::Cookie node, io::TimePoint deadline);
     async::Task<void> compare(bool repair);
     [[nodiscard]] Place* find(const Member& member) const;

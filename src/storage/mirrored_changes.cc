@@ -13,6 +13,9 @@ namespace {
 
 using metadata::NodeRecord;
 
+/// How long another copy is waited for that could take the place of the last one.
+constexpr io::Duration kHeirMax = std::chrono::seconds(3);
+
 Outcome<> explain(const MemberSpec& spec, std::string_view what, Outcome<> done) {
     if (done) return done;
     return refuse(done.error().code, fmt::format("{} {}: {}", spec.type, what, done.error().text));
@@ -175,7 +178,58 @@ async::Task<Outcome<>> MirroredStorage::take_in(Place& place, Adding adding,
 
 // Going out -------------------------------------------------------------------------------------
 
-async::Task<Outcome<>> MirroredStorage::remove_node(node::Cookie node, io::TimePoint deadline) {
+/// Has it all of the data, alone?
+bool MirroredStorage::is_last_clean(node::Cookie node) const {
+    if (!check_serving()) return false;
+    const auto& nodes = mirror_->form().nodes;
+    const auto is_attached = [](const NodeRecord& record) { return record.attached; };
+    return std::ranges::count_if(nodes, is_attached) == 1 &&
+           std::ranges::find_if(nodes, is_attached)->cookie == node;
+}
+
+/// Of the copies that can be had, but for that node's, the one that lacks the least.
+std::optional<node::Cookie> MirroredStorage::heir_of(node::Cookie node) const {
+    if (!check_serving()) return std::nullopt;
+    std::optional<mirror::Mirror::NodeView> heir;
+    for (const auto& view : mirror_->nodes()) {
+        const NodeRecord* const record = mirror_->form().find(view.cookie);
+        if (record == nullptr || record->is_witness || view.cookie == node || !view.is_connected)
+            continue;
+        if (!heir || view.stale < heir->stale) heir = view;
+    }
+    return heir ? std::optional(heir->cookie) : std::nullopt;
+}
+
+/// Goes on from the copy of another node, though what that lacks is lost. Suspends until that is
+/// so.
+async::Task<Outcome<>> MirroredStorage::pass_over(node::Cookie node, io::TimePoint deadline) {
+    std::optional<node::Cookie> heir;
+    // One that has just been marked itself comes back at once.
+    const io::TimePoint last = std::min(deadline, around_.world.clock.now() + kHeirMax);
+    while (!(heir = heir_of(node)) && !stopping_)
+        if (!co_await io::wait_until(around_.world.clock, changes_, last)) break;
+    if (!heir)
+        co_return refuse(ErrorCode::not_permitted,
+                         fmt::format("no other copy can be had to go on from than that of node "
+                                     "{:016x}: connect or add a node first",
+                                     node));
+    CO_TRY_VOID(co_await mark_clean(*heir, true));
+    const auto is_passed_over = [&] {
+        if (!is_formed() || begins_anew_ || mirror_ == nullptr) return false;
+        const NodeRecord* const record = mirror_->form().find(*heir);
+        return record != nullptr && record->attached;
+    };
+    while (!is_passed_over() && !stopping_)
+        if (!co_await io::wait_until(around_.world.clock, changes_, deadline)) break;
+    if (is_passed_over()) co_return Outcome<>{};
+    co_return refuse(
+        ErrorCode::timed_out,
+        fmt::format("the storage has not yet gone on from another copy: {}", obstacle()));
+}
+
+async::Task<Outcome<>> MirroredStorage::remove_node(node::Cookie node, bool force,
+                                                    io::TimePoint deadline) {
+    if (force && is_last_clean(node)) CO_TRY_VOID(co_await pass_over(node, deadline));
     const Command command(*this);
     co_return co_await take_out(node, deadline);
 }
@@ -239,7 +293,10 @@ async::Task<Outcome<>> MirroredStorage::replace_node(node::Cookie node, MemberSp
 
 // Marks -----------------------------------------------------------------------------------------
 
-async::Task<Outcome<>> MirroredStorage::mark_dirty(node::Cookie node, io::TimePoint deadline) {
+async::Task<Outcome<>> MirroredStorage::mark_dirty(node::Cookie node, bool force,
+                                                   io::TimePoint deadline) {
+    // Whoever is passed over is copied to as a whole.
+    if (force && is_last_clean(node)) co_return co_await pass_over(node, deadline);
     const Command command(*this);
     CO_TRY(const NodeRecord* const record, record_of(node));
     const std::string type = record->type;
@@ -250,7 +307,7 @@ async::Task<Outcome<>> MirroredStorage::mark_dirty(node::Cookie node, io::TimePo
     co_return marked;
 }
 
-async::Task<Outcome<>> MirroredStorage::mark_clean(node::Cookie node) {
+async::Task<Outcome<>> MirroredStorage::mark_clean(node::Cookie node, bool force) {
     const Command command(*this);
     if (is_formed()) {
         CO_TRY(const NodeRecord* const record, record_of(node));
@@ -260,7 +317,7 @@ async::Task<Outcome<>> MirroredStorage::mark_clean(node::Cookie node) {
         const auto view = std::ranges::find(views, node, &mirror::Mirror::NodeView::cookie);
         if (view != views.end() && view->state == mirror::NodeState::attached)
             co_return Outcome<>{};
-        if (mirror_->obstacle().empty())
+        if (!force && mirror_->obstacle().empty())
             co_return refuse(ErrorCode::not_permitted,
                              fmt::format("{} lacks changes, and other nodes have them: they are "
                                          "copied to it by themselves",

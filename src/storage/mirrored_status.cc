@@ -60,6 +60,8 @@ NodeStatus MirroredStorage::status_of(const NodeRecord& record,
         status.reason = place->reason();
     else if (lost == nullptr)
         status.reason = "the configuration does not name it";
+    else if (lost->is_connected() && lost->has_failed_look())
+        status.reason = lost->why_stranger();
     else if (lost->is_connected() && !lost->why_stranger().empty())
         status.reason = "not the disk that was there: " + lost->why_stranger();
     else

@@ -86,6 +86,7 @@ async::Task<metadata::Place> Place::look(std::vector<SectorCount> sizes) {
         place.seen = metadata::Unreachable{member_.reason()};
         co_return place;
     }
+    has_failed_look_ = true;  // until it has been read
     place.size = size();
     sizes.insert(sizes.begin(), size());
     std::optional<metadata::Reading> found;
@@ -101,9 +102,16 @@ async::Task<metadata::Place> Place::look(std::vector<SectorCount> sizes) {
         found =
             found ? metadata::choose(*std::move(found), *std::move(reading)) : *std::move(reading);
     }
+    has_failed_look_ = false;
     place.instance = instance();
     if (!found->has_value()) {
         place.seen = found->error();
+    } else if (const metadata::Form& form = (*found)->form;
+               !is_witness_ && block_bytes() > form.block_bytes) {
+        place.seen = metadata::Unreachable{
+            fmt::format("it has blocks of {} bytes, and who uses the storage may write {}",
+                        block_bytes(), form.block_bytes)};
+        co_return place;
     } else {
         cookie_ = (*found)->cookie;
         place.seen = **found;
@@ -111,7 +119,8 @@ async::Task<metadata::Place> Place::look(std::vector<SectorCount> sizes) {
     if (!can_reserve()) co_return place;
     const auto reservation = co_await member_.remote()->read_reservation();
     if (!reservation) {
-        cookie_.reset();  // it has to be looked at again
+        cookie_.reset();
+        has_failed_look_ = true;
         place.seen = metadata::Unreachable{
             fmt::format("asking who has it failed: {}", to_string(reservation.error().code))};
     } else if (!reservation->holder) {
@@ -239,11 +248,14 @@ async::Task<Outcome<>> Place::admit_plain(node::Visit& visit) {
     // No memory of the storage: who waits for this node may hold all that there is.
     std::vector<std::byte> bytes(metadata::kSuperblockBytes);
     for (unsigned copy = 0; copy < metadata::kSuperblockCopies; ++copy) {
-        if (!co_await visit.read(*metadata::superblock_place(superblock_end_, copy), bytes))
-            co_return refuse(ErrorCode::node_lost, "reading its superblock failed");
+        const auto read =
+            co_await visit.read(*metadata::superblock_place(superblock_end_, copy), bytes);
+        if (!read && read.error().code == ErrorCode::io_error) continue;  // one is enough
+        if (!read) co_return refuse(ErrorCode::node_lost, "reading its superblock failed");
         auto reading = metadata::decode_superblock(bytes);
         both = both ? metadata::choose(*std::move(both), std::move(reading)) : std::move(reading);
     }
+    if (!both) co_return refuse(ErrorCode::node_lost, "reading its superblock failed");
     co_return judge_.judge(*both);
 }
 

@@ -38,12 +38,18 @@ class Place final : public mirror::Backing, private node::Gate {
     [[nodiscard]] bool is_local() const { return member_.remote() == nullptr; }
     /// Whole pages: how much of it counts.
     [[nodiscard]] SectorCount size() const;
+    /// Of its device, which is there.
+    [[nodiscard]] std::uint32_t block_bytes() const {
+        return member_.device()->geometry().block_bytes;
+    }
 
     /// Looks at the superblock, at the device's end and at those of `sizes` that fit, and at the
     /// reservation. Suspends.
     async::Task<metadata::Place> look(std::vector<SectorCount> sizes);
     /// It is connected, and has not been looked at lately.
     [[nodiscard]] bool is_to_be_looked_at();
+    /// It was looked at, and could not be read: it is worth while to try again some time later.
+    [[nodiscard]] bool has_failed_look() const { return has_failed_look_; }
     /// The node that was found there; nothing if none was.
     [[nodiscard]] std::optional<metadata::Cookie> cookie() const { return cookie_; }
     /// It is made one.
@@ -64,8 +70,7 @@ class Place final : public mirror::Backing, private node::Gate {
     /// Why it is no node; empty: nothing is known against it. True if that is new.
     bool note_stranger(std::string why);
     [[nodiscard]] const std::string& why_stranger() const { return why_stranger_; }
-    /// Others can be kept from it: it counts for a majority.
-    [[nodiscard]] bool can_vote() const { return is_local() || can_reserve(); }
+    [[nodiscard]] bool can_vote() const override { return is_local() || can_reserve(); }
 
     /// Claims it, displacing whoever has it if `by_force`. Suspends.
     async::Task<Outcome<>> claim(bool by_force);
@@ -106,6 +111,7 @@ class Place final : public mirror::Backing, private node::Gate {
     io::TimePoint look_again_at_;
     std::string why_stranger_;
     bool is_in_hand_ = false;
+    bool has_failed_look_ = false;
     async::Semaphore looking_{1};  // one at a time
     bool is_leaving_ = false;
     bool is_used_ = false;  // a plain one, since we began to write to it

@@ -6,6 +6,7 @@
 
 #include "base/check.h"
 #include "base/log.h"
+#include "storage/losses.h"
 
 namespace dst::storage {
 
@@ -293,6 +294,39 @@ StorageStatus PlainStorage::status() const {
                                     lost->spec().type, lost->reason());
     }
     return status;
+}
+
+/// Each node has data that no other one has, so requests for it wait, and the storage is formed
+/// when all of them are there.
+std::vector<Loss> PlainStorage::losses() const {
+    std::vector<Located> nodes;
+    for (const auto& placed : members_)
+        nodes.push_back({.cookie = placed->cookie,
+                         .type = placed->member.spec().type,
+                         .host = host_of(placed->member.spec())});
+    std::vector<Loss> losses = what_can_be_lost(nodes);
+    for (Loss& loss : losses) {
+        std::string names;
+        for (const auto& placed : members_) {
+            if (std::ranges::find(loss.nodes, placed->cookie) == loss.nodes.end()) continue;
+            if (loss.kind != Loss::Kind::link) loss.at_risk += placed->node->size();
+            names += (names.empty() ? "" : ", ") + placed->member.spec().type;
+        }
+        loss.goes_on = loss.nodes.empty() && !takes_head(loss);
+        loss.starts = loss.nodes.empty();
+        if (!loss.starts) loss.start_reason = "waits for " + names;
+        if (takes_head(loss))
+            loss.reason = "nobody answers: the head is gone";
+        else if (!loss.goes_on)
+            loss.reason = fmt::format("requests for its part wait{}, others go on",
+                                      settings_.hold ? ", then fail," : "");
+        const Member* const missing = first_missing();
+        loss.starts_after = missing == nullptr;
+        if (missing != nullptr)
+            loss.start_after_reason =
+                fmt::format("waits for {}: {}", missing->spec().type, missing->reason());
+    }
+    return losses;
 }
 
 std::vector<NodeMeasures> PlainStorage::node_measures() const {

@@ -29,6 +29,7 @@ class PlainStorage final : public Storage, private Member::Owner {
                                     io::TimePoint deadline) override;
     [[nodiscard]] bool is_started() const override { return algorithm_ != nullptr; }
     [[nodiscard]] StorageStatus status() const override;
+    [[nodiscard]] std::vector<Loss> losses() const override;
     [[nodiscard]] std::vector<NodeMeasures> node_measures() const override;
     [[nodiscard]] std::string obstacle() const override;
     [[nodiscard]] block::Geometry geometry() const override;

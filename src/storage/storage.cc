@@ -156,7 +156,7 @@ Outcome<> Storage::refuse_as_no_mirror() const {
                               name(), settings_.algorithm));
 }
 
-async::Task<Outcome<>> Storage::remove_node(node::Cookie, io::TimePoint) {
+async::Task<Outcome<>> Storage::remove_node(node::Cookie, bool, io::TimePoint) {
     co_return refuse_as_no_mirror();
 }
 
@@ -166,11 +166,11 @@ async::Task<Outcome<>> Storage::replace_node(node::Cookie, MemberSpec, Adding, i
     co_return refuse_as_no_mirror();
 }
 
-async::Task<Outcome<>> Storage::mark_dirty(node::Cookie, io::TimePoint) {
+async::Task<Outcome<>> Storage::mark_dirty(node::Cookie, bool, io::TimePoint) {
     co_return refuse_as_no_mirror();
 }
 
-async::Task<Outcome<>> Storage::mark_clean(node::Cookie) { co_return refuse_as_no_mirror(); }
+async::Task<Outcome<>> Storage::mark_clean(node::Cookie, bool) { co_return refuse_as_no_mirror(); }
 
 Outcome<> Storage::overrule(const Overruling&) { return refuse_as_no_mirror(); }
 

@@ -108,6 +108,38 @@ struct StorageStatus {
     std::optional<mirror::Comparison> comparison{};
 };
 
+/// What the loss of one thing would mean, as things stand.
+struct Loss {
+    enum class Kind : std::uint8_t {
+        node,  // its disk, or who exports it
+        link,  // to a host; its disks are as they were
+        host,  // with all of its nodes; this one: the head, too
+    };
+    Kind kind = Kind::node;
+    /// A node's type, or a host's name; empty: this host.
+    std::string name{};
+    std::vector<node::Cookie> nodes{};
+    /// Requests go on, if `pause` has passed.
+    bool goes_on = false;
+    std::chrono::milliseconds pause{0};
+    /// Why not, and what would change it.
+    std::string reason{};
+    /// Copies that are in sync then, of a storage that has copies.
+    std::size_t copies = 0;
+    /// Nowhere but on what is lost.
+    SectorCount at_risk{};
+    /// Copied when it is back, and to blank disks in its place (none: no disk is lost).
+    SectorCount resync{};
+    SectorCount whole{};
+    /// Meanwhile a head that begins forms the storage by itself; else why not.
+    bool starts = false;
+    std::string start_reason{};
+    /// The same when all is back.
+    bool starts_after = false;
+    std::string start_after_reason{};
+};
+[[nodiscard]] std::string_view to_string(Loss::Kind kind);
+
 /// What a person has said about how a storage may be formed.
 struct Overruling {
     /// What the reason of its waiting names does not count.
@@ -195,20 +227,23 @@ class Storage : public block::Device {
     /// Opens one more node and takes it in. Suspends.
     virtual async::Task<Outcome<>> add_node(MemberSpec spec, Adding adding,
                                             io::TimePoint deadline) = 0;
-    /// Takes a node out; it keeps its data. Refused for the only one that has all of the data.
-    /// Suspends.
-    virtual async::Task<Outcome<>> remove_node(node::Cookie node, io::TimePoint deadline);
+    /// Takes a node out; it keeps its data. The only one that has all of the data goes
+    /// only if `force`: then another copy is declared to be right. Suspends.
+    virtual async::Task<Outcome<>> remove_node(node::Cookie node, bool force,
+                                               io::TimePoint deadline);
     /// A place that was configured, and is no node: it is looked at no more.
     virtual Outcome<> forget_place(const std::string& type);
     /// Takes a node out that is not in sync, and another one in. Suspends.
     virtual async::Task<Outcome<>> replace_node(node::Cookie node, MemberSpec spec, Adding adding,
                                                 io::TimePoint deadline);
     /// Nothing on the node is to be trusted: all of it is copied to it anew. Done when it is out of
-    /// sync, durably. Suspends.
-    virtual async::Task<Outcome<>> mark_dirty(node::Cookie node, io::TimePoint deadline);
+    /// sync, durably. `force` as in `remove_node`. Suspends.
+    virtual async::Task<Outcome<>> mark_dirty(node::Cookie node, bool force,
+                                              io::TimePoint deadline);
     /// The node's copy is right. Of use where no node can be had that has all of the data: then all
-    /// is formed anew from this one, and what it lacks is lost. Suspends.
-    virtual async::Task<Outcome<>> mark_clean(node::Cookie node);
+    /// is formed anew from this one, and what it lacks is lost. `force`: also where one can be had.
+    /// Suspends.
+    virtual async::Task<Outcome<>> mark_clean(node::Cookie node, bool force);
     /// Where it waits to be formed: what a person says about that.
     virtual Outcome<> overrule(const Overruling& overruling);
     /// Begins to compare the copies, and to make them equal if `repair`; `status` tells how far it
@@ -231,6 +266,8 @@ class Storage : public block::Device {
     [[nodiscard]] virtual StorageStatus status() const = 0;
     /// Why it can't be used, for whoever asks for it; empty if it can.
     [[nodiscard]] virtual std::string obstacle() const = 0;
+    /// For each node, link and host. Of one that is formed.
+    [[nodiscard]] virtual std::vector<Loss> losses() const = 0;
 
     async::Task<Result<>> execute(block::Request& request) final;
 

@@ -41,7 +41,7 @@ within 5 on_head detach vol
 
 
 def goes_on(lab, way):
-    with lab.guest(SCRIPT, way, timeout=200) as guest:
+    with lab.guest(SCRIPT, way) as guest:
         guest.finish()
 
 

@@ -48,7 +48,7 @@ size=$(blockdev --getsize64 $device)
 dd if=/dev/urandom of=/run/content bs=1M count=4 2>/dev/null
 dd if=/run/content of=$device bs=64k oflag=direct 2>/dev/null || fail write
 blkdiscard -o 1M -l 1M $device || fail blkdiscard
-blkdiscard -z -o 2M -l 1M $device || fail "blkdiscard -z"
+fallocate -z -o 2M -l 1M $device || fail "fallocate -z"
 dd if=$device of=/run/read bs=1M count=4 iflag=direct 2>/dev/null || fail read
 dd if=/dev/zero of=/run/content bs=1M seek=2 count=1 conv=notrunc 2>/dev/null
 part() { dd if=$1 bs=1M skip=$2 count=1 2>/dev/null | md5sum; }

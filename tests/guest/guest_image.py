@@ -15,7 +15,7 @@ import tempfile
 from guest_kernel import CannotRun
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-PROGRAMS = ["mkfs.ext4", "e2fsck", "mkfs.xfs", "xfs_repair", "fio", "blkdiscard", "blockdev",
+PROGRAMS = ["mkfs.ext4", "e2fsck", "mkfs.xfs", "xfs_repair", "fio", "blkdiscard", "fallocate", "blockdev",
             "fusermount3"]
 
 

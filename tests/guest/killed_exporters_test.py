@@ -12,6 +12,7 @@ exporters
 head_daemon
 for type in ext4 xfs; do
     attach
+    say "$type on $device"
     make_fs $type
     mount_fs $type
     write_files /mnt
@@ -19,6 +20,7 @@ for type in ext4 xfs; do
     for name in one two three; do
         kill_daemon $name
         goes_on 30
+        say "goes on without $name"
         daemon $name
         wait_until 60 "$name is back" storage_is running
         goes_on 20

@@ -69,7 +69,7 @@ within 5 on_head detach vol
 
 
 def goes_on(lab, way):
-    with lab.guest(SCRIPT, way, memory="448M", timeout=SECONDS * 3 + 150) as guest:
+    with lab.guest(SCRIPT, way, memory="448M", timeout=SECONDS * 3 + 300) as guest:
         guest.finish()
 
 

@@ -79,8 +79,11 @@ class Lab:
         self._ports = ports
         self._logs = {}
         self._stack = contextlib.ExitStack()
+        self._first = []
 
     def close(self, keep=False):
+        for function, args in reversed(self._first):
+            function(*args)
         self._stack.close()
         if not keep:
             shutil.rmtree(self.folder, ignore_errors=True)
@@ -106,6 +109,10 @@ class Lab:
     def at_end(self, function, *args):
         """Calls the function when the test ends, last one first."""
         self._stack.callback(function, *args)
+
+    def first_at_end(self, function, *args):
+        """Calls the function when the test ends, while all that it started still runs."""
+        self._first.append((function, args))
 
     def process(self, name, argv, **keywords):
         """Starts any program in the background."""
@@ -156,6 +163,10 @@ class Lab:
     def say(self, text):
         """A line for who reads the test's output: numbers that were measured, say."""
         print(f"      {text}", flush=True)
+
+    def note_log(self, name, path):
+        """It is shown if the test fails."""
+        self._log(name, path)
 
     def print_logs(self):
         for name, path in self._logs.items():

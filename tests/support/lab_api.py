@@ -10,7 +10,8 @@ from lab_process import check
 # Every path of the API: method, path, and whether it takes a body.
 ENDPOINTS = [
     ("GET", "/metrics", False), ("GET", "/v1/status", False), ("GET", "/v1/events", False),
-    ("GET", "/v1/events/{number}", False), ("GET", "/v1/storages", False),
+    ("GET", "/v1/events/{number}", False), ("GET", "/v1/config", False), ("POST", "/v1/plan", True),
+    ("GET", "/v1/storages/{storage}/what-if", False), ("GET", "/v1/storages", False),
     ("POST", "/v1/storages", True), ("DELETE", "/v1/storages/{storage}", False),
     ("POST", "/v1/storages/{storage}/start", False), ("POST", "/v1/storages/{storage}/stop", False),
     ("POST", "/v1/assemblies", True), ("POST", "/v1/storages/{storage}/verify", True),
@@ -21,7 +22,9 @@ ENDPOINTS = [
     ("POST", "/v1/storages/{storage}/nodes/{node}/dirty", False),
     ("POST", "/v1/storages/{storage}/nodes/{node}/clean", False), ("GET", "/v1/tree/{file}", False),
     ("PUT", "/v1/tree/{file}", True), ("GET", "/v1/exports", False), ("POST", "/v1/exports", True),
-    ("DELETE", "/v1/exports/{export}", False), ("GET", "/v1/algorithms", False),
+    ("DELETE", "/v1/exports/{export}", False), ("GET", "/v1/attachments", False),
+    ("POST", "/v1/attachments", True), ("DELETE", "/v1/attachments/{storage}", True),
+    ("GET", "/v1/algorithms", False),
     ("POST", "/v1/algorithms", True), ("DELETE", "/v1/algorithms/{algorithm}", False)]
 
 

@@ -68,8 +68,7 @@ class Daemon:
     def start(self):
         """Writes the configuration, starts it, and returns itself when it serves."""
         check(self.process is None or not self.process.is_running(), f"{self.name} runs already")
-        with open(self.config_path, "w", encoding="utf-8") as file:
-            file.write(to_toml(self.config))
+        self.write_config()
         ready = ReadyPipe()
         self.process = Process(
             self.name, [*self._argv_prefix, DST, "daemon", "--config", self.config_path,
@@ -77,6 +76,10 @@ class Daemon:
             self.log_path, pass_fds=[ready.writer])
         ready.wait(self.process)
         return self
+
+    def write_config(self):
+        with open(self.config_path, "w", encoding="utf-8") as file:
+            file.write(to_toml(self.config))
 
     def kill(self):
         """SIGKILL; returns when it is gone."""

@@ -80,7 +80,32 @@ def the_last_clean_copy_stays(lab: Lab):
         line = refusal(head, "node", verb, "vol", nodes[1])
         lab.say(f"{verb}: {line}")
         check("no other node has all of the data" in line and nodes[1] in line, line)
+    line = refusal(head, "node", "remove", "vol", nodes[1], "--force")
+    check("no other copy can be had to go on from" in line, line)
     check(head.node("vol", nodes[1])["state"] == "sync", f"{head.storage('vol')}")
+
+
+@test
+def the_last_clean_copy_goes_by_force(lab: Lab):
+    """Who forces it loses what the other copy lacks, and no more than that."""
+    exporters = start_exporters(lab, 3, "256M")
+    nodes = remotes(exporters)
+    head = start_mirror(lab, nodes[:2], init="assume-clean")
+    size = head.storage("vol")["size"] * 512
+    disks = [disk_of(lab, each) for each in exporters]
+    for verb, gone in (("mark-dirty", 1), ("remove", 0)):
+        other = 1 - gone
+        # All of it has to be copied: by then the next command is long there.
+        head.do("node", "mark-dirty", "vol", nodes[other])
+        check(head.node("vol", nodes[other])["state"] == "notsync", f"{head.storage('vol')}")
+        head.do("node", verb, "vol", nodes[gone], "--force")
+        check(f"the copy of node {head.node('vol', nodes[other])['cookie']} is declared" in
+              head.process.log_text(), "nothing had to be forced")
+        lab.fio(f"fio-{verb}", head.uri("vol"), size=AREA).wait()
+        storage = wait_in_sync(head)
+        check(len(storage["nodes"]) == (2 if verb == "mark-dirty" else 1), f"{storage}")
+        if verb == "mark-dirty":
+            check_copies_equal(disks[:2], size)
 
 
 @test

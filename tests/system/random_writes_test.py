@@ -76,6 +76,10 @@ class Writer:
         """A good body for that path, as bytes."""
         node = self.random.choice(["L: memory:1M", f"L: {next(self.files)}"])
         return json.dumps({
+            "/v1/plan": {"toml": "[[export]]\nname = \"x1\"\ndevice = \"memory:1M\"\n"
+                                 "[[storage]]\nname = \"vol0\"\nalgorithm = \"linear\"\n"
+                                 "nodes = [\"L: memory:1M\"]\n"[self.random.choice([0, 44]):],
+                         "prune": self.random.random() < 0.5},
             "/v1/storages": {"name": self.name(), "algorithm": "linear", "nodes": [node]},
             "/v1/assemblies": {"name": self.name(), "algorithm": "mirror", "nodes": [node]},
             "/v1/storages/{storage}/verify": {"repair": True},

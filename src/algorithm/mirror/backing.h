@@ -30,6 +30,8 @@ class Backing {
     [[nodiscard]] virtual std::optional<io::TimePoint> vouched_at() const = 0;
     /// Another head has taken it: nothing that is sent there has an effect any more.
     [[nodiscard]] virtual bool is_taken() const = 0;
+    /// Others can be kept from it: it counts for a majority.
+    [[nodiscard]] virtual bool can_vote() const { return true; }
     /// Drawn whenever the medium is opened; 0 where that can't be told.
     [[nodiscard]] virtual std::uint64_t instance() const = 0;
     /// A flush failed there, so it may show older data than it had taken. (One of another machine

@@ -71,7 +71,8 @@ async::Task<Outcome<>> Membership::change(Edit edit, io::TimePoint deadline) {
     if (wish->is_done) co_return Outcome<>{};
     if (wish->is_impossible)
         co_return refuse(ErrorCode::not_permitted,
-                         "no other node has all of the data: bring one in sync first");
+                         "no other node has all of the data: bring one in sync first, "
+                         "or give up with --force what the others lack");
     if (core_.is_over()) co_return refuse(ErrorCode::cancelled, "the storage is being stopped");
     const std::string waits = obstacle();
     co_return refuse(ErrorCode::timed_out,
@@ -432,20 +433,19 @@ std::string Membership::fence() const {
     if (std::ranges::none_of(core_.nodes, [](const auto& node) { return node->is_taken(); }))
         return {};
     std::vector<std::string> taken;
-    std::size_t left_of_votes = 0;
     Form rest = *core_.form;
     for (NodeRecord& record : rest.nodes) {
         const Node* const node = core_.find(record.cookie);
         const bool is_taken = node != nullptr && node->is_taken();
         if (is_taken) taken.push_back(record.type);
         record.attached &= !is_taken;
-        left_of_votes += record.has_vote && !is_taken ? 1 : 0;
     }
     if (taken.empty()) return {};  // by a node that is coming in
-    const bool has_votes =
-        rest.quorum == metadata::Quorum::none || left_of_votes >= rest.majority();
-    if (has_votes && std::ranges::any_of(rest.nodes, &NodeRecord::attached) && is_bound(rest))
-        return {};
+    const metadata::Standing standing = metadata::standing_of(rest, [&](const NodeRecord& record) {
+        const Node* const node = core_.find(record.cookie);
+        return node == nullptr || !node->is_taken();
+    });
+    if (standing.goes_on() && is_bound(rest)) return {};
     return fmt::format("another head has {}", fmt::join(taken, ", "));
 }
 

@@ -14,10 +14,12 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
 #include "algorithm/mirror/core.h"
+#include "metadata/loss.h"
 
 namespace dst::mirror {
 
@@ -69,6 +71,9 @@ class Membership {
     /// Nobody can be asked without these: whom requests wait for, why, and until when, for a
     /// person; empty: for nobody.
     [[nodiscard]] std::string obstacle() const;
+    /// What the ages that bind would come to without `lost`, as things stand.
+    [[nodiscard]] metadata::Outlook outlook_after(std::span<const metadata::Cookie> lost,
+                                                  bool is_head_lost) const;
 
   private:
     struct Wish {

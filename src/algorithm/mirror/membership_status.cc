@@ -14,8 +14,6 @@ using metadata::NodeRecord;
 /// Who is not there, why, and what would help.
 struct Absent {
     std::vector<std::string> names;
-    std::size_t attached_there = 0;
-    std::size_t votes_there = 0;
 
     void add(const NodeRecord& record, const Node* node) {
         std::string reason = "the configuration does not name it";
@@ -38,17 +36,14 @@ std::string Membership::obstacle() const {
     for (const NodeRecord& record : form.nodes) {
         const Node* const node = core_.find(record.cookie);
         if (record.attached && !is_there(node)) absent.add(record, node);
-        if (!is_there(node)) continue;
-        absent.attached_there += record.attached ? 1 : 0;
-        absent.votes_there += record.has_vote ? 1 : 0;
     }
     if (absent.names.empty()) return {};
-    const bool has_majority =
-        form.quorum == metadata::Quorum::none || absent.votes_there >= form.majority();
-    if (has_majority && absent.attached_there > 0)
+    const metadata::Standing standing = metadata::standing_of(
+        form, [&](const NodeRecord& record) { return is_there(core_.find(record.cookie)); });
+    if (standing.goes_on())
         return fmt::format("{}; goes on without it, if it stays silent for {} s",
                            fmt::join(absent.names, "; "), seconds(core_.settings.grace));
-    if (has_majority)
+    if (standing.has_votes())
         return fmt::format("{}; goes on when {} back", fmt::join(absent.names, "; "),
                            absent.names.size() == 1 ? "it is" : "one of them is");
     // Those that lack changes have votes, too.
@@ -59,7 +54,20 @@ std::string Membership::obstacle() const {
     return fmt::format(
         "{}; goes on when enough of them are back: {} of {} votes are there, and {} "
         "are a majority",
-        fmt::join(absent.names, "; "), absent.votes_there, form.votes(), form.majority());
+        fmt::join(absent.names, "; "), standing.votes, standing.votes_all, standing.majority);
+}
+
+metadata::Outlook Membership::outlook_after(std::span<const metadata::Cookie> lost,
+                                            bool is_head_lost) const {
+    std::vector<const metadata::Form*> forms = {core_.form.get()};
+    for (const FormHandle& sent : sent_) forms.push_back(sent.get());
+    std::vector<metadata::NodeNow> nodes;
+    for (const auto& node : core_.nodes)
+        nodes.push_back({.cookie = node->cookie,
+                         .is_there = is_there(node.get()),
+                         .can_reserve = node->backing == nullptr || node->backing->can_vote(),
+                         .name = node->type});
+    return metadata::outlook_after(forms, nodes, lost, is_head_lost);
 }
 
 }  // namespace dst::mirror

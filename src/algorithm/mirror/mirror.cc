@@ -263,6 +263,8 @@ block::Geometry Mirror::geometry() const {
     for (const auto& node : core_.nodes)
         if (node->backing != nullptr && node->takes_part())
             algorithm::merge_limits(whole, node->backing->device().geometry());
+    // As long as it lives, whoever comes and goes.
+    whole.block_bytes = core_.form->block_bytes;
     whole.size = core_.shape().data_size;
     whole.can_flush = whole.can_trim = true;
     whole.read_only = false;
@@ -386,6 +388,27 @@ std::vector<Mirror::NodeView> Mirror::nodes() const {
                          .since = node->since});
     }
     return views;
+}
+
+Mirror::Prospect Mirror::prospect(std::span<const metadata::Cookie> lost, bool is_head_lost) const {
+    Prospect prospect{.outlook = membership_.outlook_after(lost, is_head_lost), .stakes = {}};
+    std::vector<CopyNow> copies;
+    for (const NodeRecord& record : core_.form->nodes) {
+        const Node* const node = core_.find(record.cookie);
+        if (node == nullptr || record.is_witness) continue;
+        copies.push_back({.slot = record.slot,
+                          .takes_part = node->is_connected() && node->takes_part(),
+                          .is_attached = node->is_attached(),
+                          .is_lost = std::ranges::find(lost, record.cookie) != lost.end()});
+    }
+    const bool goes_on = !is_head_lost && prospect.outlook.standing.goes_on();
+    prospect.stakes = stakes_of(*core_.regions, copies, goes_on);
+    if (is_head_lost) {
+        const auto attached = std::ranges::count_if(copies, &CopyNow::is_attached);
+        prospect.stakes.resync = prospect.stakes.resync +
+                                 crash_resync(*core_.regions, static_cast<std::size_t>(attached));
+    }
+    return prospect;
 }
 
 }  // namespace dst::mirror

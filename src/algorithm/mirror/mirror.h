@@ -14,6 +14,7 @@
 #pragma once
 
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -28,6 +29,7 @@
 #include "algorithm/mirror/resync.h"
 #include "algorithm/mirror/roster.h"
 #include "algorithm/mirror/sender.h"
+#include "algorithm/mirror/stakes.h"
 #include "algorithm/mirror/verify.h"
 #include "algorithm/mirror/watch.h"
 
@@ -119,6 +121,13 @@ class Mirror {
     };
     /// In the order of the table.
     [[nodiscard]] std::vector<NodeView> nodes() const;
+    struct Prospect {
+        metadata::Outlook outlook;
+        Stakes stakes;
+    };
+    /// What the loss of these nodes would come to, of the table in force.
+    [[nodiscard]] Prospect prospect(std::span<const metadata::Cookie> lost,
+                                    bool is_head_lost) const;
     [[nodiscard]] Resync::View resync() const { return resync_.view(); }
     /// Requests that nobody can answer at the moment.
     [[nodiscard]] std::size_t waiting() const { return reads_.waiting() + changes_.waiting(); }

@@ -41,7 +41,11 @@ class FakeNode final : public Backing, public block::Device {
         link.wake_all();
     }
 
-    [[nodiscard]] block::Geometry geometry() const override { return disk.geometry(); }
+    [[nodiscard]] block::Geometry geometry() const override {
+        block::Geometry geometry = disk.geometry();
+        geometry.block_bytes = block_bytes;
+        return geometry;
+    }
     [[nodiscard]] std::uint64_t instance() const override { return id; }
     Task<Result<>> execute(Request& request) override {
         const std::uint64_t dropped = drops;
@@ -67,6 +71,8 @@ class FakeNode final : public Backing, public block::Device {
             co_return fail(ErrorCode::io_error, "broken");
         if (fail_reads && request.op == Op::read &&
             request.range.end() <= SectorIndex(kDataSectors))
+            co_return fail(ErrorCode::io_error, "broken");
+        if (request.op == Op::read && request.range.first == bad_sector)
             co_return fail(ErrorCode::io_error, "broken");
         co_return co_await disk.execute(request);
     }
@@ -96,6 +102,8 @@ class FakeNode final : public Backing, public block::Device {
     bool holds_bits_back = false;
     bool holds_superblocks_back = false;
     std::size_t held_back = 0;
+    std::uint32_t block_bytes = 512;
+    std::optional<SectorIndex> bad_sector;
     bool loses_at_flush = false;
     bool has_lost = false;
     std::uint64_t drops = 0;
@@ -523,6 +531,48 @@ TEST_F(MirrorTest, a_flush_of_a_first_write_waits_for_a_node_that_is_about_to_be
 
 // An age that waits to be sent is given up when the node that it would attach has to leave: once
 // sent it could be found, and that node taken for one that has everything.
+TEST_F(MirrorTest, one_bad_copy_of_a_superblock_is_enough) {
+    run([](MirrorTest& t) -> Task<void> {
+        co_await t.create(2);
+        for (unsigned copy = 0; copy < metadata::kSuperblockCopies; ++copy) {
+            t.connect(1, false);
+            EXPECT_TRUE((co_await t.write(0, 8, 1)).has_value());
+            co_await t.until_state(1, NodeState::away);
+            t.nodes[1]->bad_sector = metadata::superblock_place(kNodeSize, copy)->first;
+            t.connect(1, true);
+            co_await t.until_state(1, NodeState::attached);
+        }
+    });
+}
+
+TEST_F(MirrorTest, its_blocks_stay_as_they_are) {
+    run([](MirrorTest& t) -> Task<void> {
+        metadata::Form form = t.first_form(2);
+        form.block_bytes = 4096;
+        t.make(std::move(form));
+        EXPECT_TRUE((co_await t.mirror->create(Init::zero)).has_value());
+        EXPECT_EQ(t.mirror->geometry().block_bytes, 4096U);
+        t.connect(1, false);
+        EXPECT_TRUE((co_await t.write(0, 8, 1)).has_value());
+        co_await t.until_state(1, NodeState::away);
+        EXPECT_EQ(t.mirror->geometry().block_bytes, 4096U);
+    });
+    run([](MirrorTest& t) -> Task<void> {
+        t.nodes.clear();
+        co_await t.create(2);
+        EXPECT_EQ(t.mirror->geometry().block_bytes, 512U);
+        t.nodes.push_back(std::make_unique<FakeNode>(9, kNodeSize));
+        FakeNode& larger = *t.nodes.back();
+        larger.block_bytes = 4096;
+        const auto added = co_await t.mirror->roster().add(
+            {.cookie = 9, .size = kNodeSize, .has_vote = true, .instance = 9, .type = "L: node9"},
+            larger, true, {}, t.soon());
+        EXPECT_FALSE(added.has_value());
+        EXPECT_EQ(t.mirror->form().find(9), nullptr);
+        EXPECT_EQ(t.mirror->geometry().block_bytes, 512U);
+    });
+}
+
 TEST_F(MirrorTest, a_joining_node_that_leaves_is_not_named_by_the_age_that_was_planned_for_it) {
     run([](MirrorTest& t) -> Task<void> {
         co_await t.create(3);

@@ -68,6 +68,12 @@ async::Task<Outcome<>> Roster::add(Newcomer newcomer, Backing& backing, bool is_
                                    Policy policy, io::TimePoint deadline) {
     newcomer.attached = false;
     CO_TRY_VOID(check_size(newcomer.size, newcomer.is_witness));
+    const std::uint32_t block = backing.device().geometry().block_bytes;
+    if (block > core_.form->block_bytes && !newcomer.is_witness)
+        co_return refuse(
+            fmt::format("it has blocks of {} bytes, and who uses the storage may write {}: take a "
+                        "disk of such blocks",
+                        block, core_.form->block_bytes));
     if (newcomer.is_witness) {
         newcomer.slot = NodeRecord::kNoSlot;
     } else {
@@ -129,7 +135,8 @@ async::Task<Outcome<>> Roster::distrust(metadata::Cookie cookie, io::TimePoint d
         if (!membership_.expel(*node, "marked dirty")) {
             node->is_distrusted = false;
             co_return refuse(ErrorCode::not_permitted,
-                             "no other node has all of the data: bring one in sync first");
+                             "no other node has all of the data: bring one in sync first, "
+                             "or give up with --force what the others lack");
         }
     } else {
         make_all_stale(node->slot);

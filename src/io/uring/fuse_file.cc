@@ -28,6 +28,9 @@ namespace {
 /// Attributes are asked for each time: the size may change.
 constexpr double kNotForAMoment = 0;
 constexpr unsigned kBlockBytes = 4096;
+/// From this version of its protocol on (Linux 6.6), the kernel writes cached pages back and drops
+/// them also for files that are open for direct I/O alone.
+constexpr unsigned kCoherentMinor = 39;
 
 static_assert(sizeof(fuse_in_header) + sizeof(fuse_write_in) == 80);
 
@@ -48,7 +51,8 @@ struct FuseFile::Calls {
         return *static_cast<FuseFile*>(::fuse_req_userdata(request));
     }
 
-    static void init(void* /*context*/, fuse_conn_info* connection) {
+    static void init(void* context, fuse_conn_info* connection) {
+        static_cast<FuseFile*>(context)->is_coherent_ = connection->proto_minor >= kCoherentMinor;
         connection->max_write = kDataMaxBytes;
         connection->max_readahead = kDataMaxBytes;
         connection->max_background = kBackgroundMax;
@@ -91,12 +95,20 @@ struct FuseFile::Calls {
             get_attributes(request, number, info);
     }
     static void open(fuse_req_t request, fuse_ino_t /*number*/, fuse_file_info* info) {
+        // Who reads and writes around the page cache waits for each request then, and can be killed
+        // while he does; the kernel would wait for all of them together, whatever comes.
+        const bool is_around = (info->flags & O_DIRECT) != 0 && of(request).is_coherent_;
+        info->direct_io = is_around ? 1 : 0;
+        // As of a disk: what is cached stays while somebody has it open. (Else the kernel drops it
+        // now, and waits for all that is being read, beyond the reach of any signal.)
+        info->keep_cache = of(request).opens_ > 0 ? 1 : 0;
         ++of(request).opens_;
         if (::fuse_reply_open(request, info) != 0) --of(request).opens_;
     }
     static void release(fuse_req_t request, fuse_ino_t /*number*/, fuse_file_info* /*info*/) {
         FuseFile& file = of(request);
         if (file.opens_ > 0) --file.opens_;
+        file.closings_.wake_all();
         ::fuse_reply_err(request, 0);
     }
     static void flush(fuse_req_t request, fuse_ino_t /*number*/, fuse_file_info* /*info*/) {

@@ -13,6 +13,7 @@
 #include <string>
 
 #include "async/task.h"
+#include "async/wait.h"
 #include "base/result.h"
 #include "base/units.h"
 #include "io/uring/fuse_mount.h"
@@ -69,6 +70,8 @@ class FuseFile {
     [[nodiscard]] const std::string& path() const { return mount_->path(); }
     /// How often it is open.
     [[nodiscard]] std::size_t opens() const { return opens_; }
+    /// Woken whenever it is open once less. The kernel tells some time after a close(2).
+    [[nodiscard]] async::WaitQueue& closings() { return closings_; }
 
     /// Answers a call with an errno value, or 0. After `close`: nothing happens.
     void answer(const FuseCall& call, int error);
@@ -90,7 +93,9 @@ class FuseFile {
     /// In front of data: both headers of a write.
     static constexpr std::size_t kHeadBytes = 80;
     alignas(8) std::array<std::byte, kHeadBytes> head_{};
+    bool is_coherent_ = false;
     std::size_t opens_ = 0;
+    async::WaitQueue closings_;
 };
 
 }  // namespace dst::io::uring

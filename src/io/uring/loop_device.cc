@@ -117,16 +117,20 @@ async::Task<Outcome<std::string>> LoopDevice::ask(std::string question, TimePoin
                                     TimePoint until) -> async::Task<Outcome<std::string>> {
         if (!to.socket_.is_open())
             co_return refuse(ErrorCode::shutting_down, "the loop device is given up");
-        const auto silent = [] {
-            return refuse(ErrorCode::timed_out, "its requests wait: see 'dst status' for whom");
+        const auto silent = [&to] {
+            return to.has_hung_up()
+                       ? refuse(ErrorCode::io_error,
+                                "the process that keeps the loop device has "
+                                "ended: detach by force")
+                       : refuse(ErrorCode::timed_out,
+                                "its requests wait: see 'dst status' for whom, or detach by force");
         };
         while (to.late_answers_ > 0) {
             if (!co_await to.receive(until)) co_return silent();
             --to.late_answers_;
         }
         if (::send(to.socket_.get(), asked.data(), asked.size(), MSG_NOSIGNAL) < 0)
-            co_return refuse(ErrorCode::io_error,
-                             "the process that keeps the loop device has ended: detach by force");
+            co_return silent();
         const auto packet = co_await to.receive(until);
         if (!packet) {
             ++to.late_answers_;
@@ -140,6 +144,11 @@ async::Task<Outcome<std::string>> LoopDevice::ask(std::string question, TimePoin
     }(*this, std::move(question), deadline);
     turn_.release();
     co_return answer;
+}
+
+bool LoopDevice::has_hung_up() const {
+    std::byte any{};
+    return ::recv(socket_.get(), &any, sizeof any, MSG_PEEK | MSG_DONTWAIT) == 0;
 }
 
 async::Task<Outcome<>> LoopDevice::resize(TimePoint deadline) {

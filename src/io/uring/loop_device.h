@@ -51,6 +51,8 @@ class LoopDevice {
     LoopDevice(const LoopDevice&) = delete;
     LoopDevice& operator=(const LoopDevice&) = delete;
 
+    /// Its keeper has ended, so the device is cleared as soon as nobody uses it.
+    [[nodiscard]] bool has_hung_up() const;
     /// "/dev/loop0"
     [[nodiscard]] const std::string& path() const { return path_; }
     /// Takes the file's size over. Suspends.

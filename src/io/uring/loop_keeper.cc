@@ -8,13 +8,15 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <array>
 #include <cerrno>
+#include <chrono>
 #include <csignal>
 #include <cstring>
-#include <optional>
+#include <fstream>
 #include <sstream>
 #include <string>
+#include <string_view>
+#include <thread>
 #include <utility>
 
 #include "base/result.h"
@@ -31,6 +33,16 @@ constexpr int kAttemptsMax = 64;
 /// So that a trim of all does not keep writes waiting for long.
 constexpr const char* kDiscardMaxBytes = "67108864";
 
+constexpr std::string_view kDevicePrefix = "/dev/loop";
+/// How long that may take, and how often to look.
+constexpr int kLettingGoMs = 1000;
+constexpr int kPauseMs = 10;
+
+/// A file of sysfs about "/dev/loop0".
+std::string setting_of(const std::string& device, const char* name) {
+    return fmt::format("/sys/block/{}/{}", device.substr(std::strlen("/dev/")), name);
+}
+
 std::string with_cause(std::string what) { return fmt::format("{}: {}", what, text_of(errno)); }
 
 class Keeper {
@@ -40,6 +52,7 @@ class Keeper {
   private:
     Outcome<std::string> answer(const std::string& question);
     Outcome<std::string> make(const std::string& arguments);
+    void wait_for_last_keeper(const std::string& wanted) const;
     Outcome<UniqueFd> take_free(const std::string& wanted);
     Outcome<bool> configure(int device);
     void shorten_discards() const;
@@ -51,6 +64,7 @@ class Keeper {
     bool read_only_ = false;
     unsigned block_bytes_ = 512;
     std::string path_;
+    std::string file_path_;
     UniqueFd file_;
     UniqueFd device_;     // keeps it from being cleared
     UniqueFd exclusive_;  // between `prepare` and what follows
@@ -68,20 +82,33 @@ Outcome<bool> Keeper::configure(int device) {
     return refuse(ErrorCode::io_error, with_cause("the loop device can't be made"));
 }
 
+/// That of a daemon that was killed may just be letting go of its device.
+void Keeper::wait_for_last_keeper(const std::string& wanted) const {
+    if (!wanted.starts_with(kDevicePrefix)) return;
+    const std::string list = setting_of(wanted, "loop/backing_file");
+    for (int i = 0; i < kLettingGoMs / kPauseMs; ++i) {
+        std::ifstream file(list);
+        std::string backing;
+        if (!std::getline(file, backing) || !backing.starts_with(file_path_)) return;
+        std::this_thread::sleep_for(std::chrono::milliseconds(kPauseMs));
+    }
+}
+
 /// A device that has the file: `wanted` if it is free.
 Outcome<UniqueFd> Keeper::take_free(const std::string& wanted) {
     const int mode = (read_only_ ? O_RDONLY : O_RDWR) | O_CLOEXEC;
     const UniqueFd control(::open("/dev/loop-control", O_RDWR | O_CLOEXEC));
     if (!control.is_open())
         return refuse(ErrorCode::unsupported, with_cause("/dev/loop-control can't be opened"));
+    wait_for_last_keeper(wanted);
     for (int i = 0; i < kAttemptsMax; ++i) {
-        if (i == 0 && !wanted.starts_with("/dev/loop")) continue;
+        if (i == 0 && !wanted.starts_with(kDevicePrefix)) continue;
         path_ = wanted;
         if (i > 0) {
             const int number = ::ioctl(control.get(), LOOP_CTL_GET_FREE);
             if (number < 0)
                 return refuse(ErrorCode::io_error, with_cause("there is no free loop device"));
-            path_ = fmt::format("/dev/loop{}", number);
+            path_ = fmt::format("{}{}", kDevicePrefix, number);
         }
         UniqueFd device(::open(path_.c_str(), mode));
         if (!device.is_open()) {
@@ -96,9 +123,8 @@ Outcome<UniqueFd> Keeper::take_free(const std::string& wanted) {
 
 /// Best effort: where it can't be set, long trims keep others waiting.
 void Keeper::shorten_discards() const {
-    const std::string setting =
-        "/sys/block/" + path_.substr(std::strlen("/dev/")) + "/queue/discard_max_bytes";
-    const UniqueFd file(::open(setting.c_str(), O_WRONLY | O_CLOEXEC));
+    const UniqueFd file(
+        ::open(setting_of(path_, "queue/discard_max_bytes").c_str(), O_WRONLY | O_CLOEXEC));
     if (file.is_open()) (void)!::write(file.get(), kDiscardMaxBytes, std::strlen(kDiscardMaxBytes));
 }
 
@@ -106,13 +132,13 @@ Outcome<std::string> Keeper::make(const std::string& arguments) {
     std::istringstream words(arguments);
     std::string access;
     std::string wanted;
-    std::string path;
     words >> access >> block_bytes_ >> wanted;
     words.get();
-    std::getline(words, path, '\0');
+    std::getline(words, file_path_, '\0');
     read_only_ = access == "ro";
-    file_ = UniqueFd(::open(path.c_str(), (read_only_ ? O_RDONLY : O_RDWR) | O_CLOEXEC));
-    if (!file_.is_open()) return refuse(ErrorCode::io_error, with_cause(path + " can't be opened"));
+    file_ = UniqueFd(::open(file_path_.c_str(), (read_only_ ? O_RDONLY : O_RDWR) | O_CLOEXEC));
+    if (!file_.is_open())
+        return refuse(ErrorCode::io_error, with_cause(file_path_ + " can't be opened"));
     TRY(device_, take_free(wanted));
     shorten_discards();
     return path_;
