@@ -96,7 +96,8 @@ for round in $(seq ROUNDS); do
     fi
     if [ $round = 6 ]; then before=$(things); fi
 done
-wait_until 10 "descriptors and threads are as they were: $before" [ "$(things)" = "$before" ]
+are_as_before() { [ "$(things)" = "$before" ]; }
+wait_until 10 "descriptors and threads are as they were: $before" are_as_before
 say "after ROUNDS rounds: descriptors and threads: $(things)"
 ls /dev/ublkb* 2>/dev/null && fail "disks are left"
 kill -TERM $(pid_of head)
