@@ -77,12 +77,12 @@ def _make(folder):
     _run(["apt-get", "download", "-q", *(f"{name}={version}" for name in packages)], folder)
     for name in os.listdir(folder):
         if name.endswith(".deb"):
-            _run(["dpkg", "-x", name, "root"], folder)
+            _run(["dpkg", "-x", name, "unpacked"], folder)
             os.remove(os.path.join(folder, name))
     done = os.path.join(folder, "done")
     os.mkdir(done)
-    shutil.copy(f"{folder}/root/boot/vmlinuz-{release}", f"{done}/vmlinuz")
-    files = _module_files(f"{folder}/root/lib/modules/{release}")
+    shutil.copy(f"{folder}/unpacked/boot/vmlinuz-{release}", f"{done}/vmlinuz")
+    files = _module_files(f"{folder}/unpacked/lib/modules/{release}")
     files["ublk_drv"] = _build_ublk(folder, release)
     order = []
     for name in [*MODULES, "ublk_drv"]:
@@ -113,7 +113,7 @@ def _newest(folder):
 
 def _build_ublk(folder, release):
     """ublk_drv.ko. The headers name each other by the path where they would be installed."""
-    sources = f"{folder}/root/usr/src"
+    sources = f"{folder}/unpacked/usr/src"
     headers = f"{sources}/linux-headers-{release}"
     with open(f"{headers}/Makefile", encoding="utf-8") as file:
         makefile = file.read()
