@@ -113,10 +113,13 @@ struct ExporterAndClient {
 /// Found by a seed: the flush that a node makes by itself went back to the queue when the link
 /// broke, and `Remote::stop` waited for it before it failed the queue.
 TEST(SimulatedDaemonTest, a_node_stops_although_a_flush_of_its_own_waits_for_a_lost_peer) {
-    ExporterAndClient cluster({.size = kSize, .sync_latency = 60s}, daemon(export_of_disk()));
+    ExporterAndClient cluster({.size = kSize}, daemon(export_of_disk()));
     cluster.add_client(ByteCount(64 << 10));
     cluster.exporter->start();
     cluster.client->start();
+    // The flush with which a link begins is over by then.
+    EXPECT_TRUE(cluster.world.run_until([&] { return cluster.blocks.written == 1; }, 10s));
+    cluster.far.disks()[0]->set_sync_latency(60s);
     EXPECT_TRUE(cluster.world.run_until([&] { return cluster.blocks.written == 12; }, 10s));
     cluster.world.run_for(100ms);
     cluster.exporter->kill();

@@ -14,6 +14,7 @@
 #include <set>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "base/list.h"
 #include "base/result.h"
@@ -88,6 +89,8 @@ class Disk {
 
     [[nodiscard]] const DiskFaults& faults() const { return faults_; }
     void set_faults(DiskFaults faults);
+    /// Of those that begin from now on.
+    void set_sync_latency(io::Duration latency) { settings_.sync_latency = latency; }
     /// The sector can't be read until it is written again.
     void make_unreadable(SectorIndex sector) { unreadable_.insert(sector.value()); }
     void make_readable() { unreadable_.clear(); }
@@ -99,7 +102,12 @@ class Disk {
     void put_back();
     [[nodiscard]] bool is_exchanged() const { return shelf_ != nullptr; }
     /// The same disk, larger from now on.
-    void grow(SectorCount size) { medium_->grow(size); }
+    void grow(SectorCount size) {
+        ends_before_.push_back(medium_->size());
+        medium_->grow(size);
+    }
+    /// Where it ended before it grew.
+    [[nodiscard]] const std::vector<SectorCount>& ends_before() const { return ends_before_; }
 
     /// Null if it is in use.
     [[nodiscard]] std::unique_ptr<DiskLock> try_lock(bool is_shared);
@@ -128,10 +136,11 @@ class Disk {
     Host& host_;
     World& world_;
     const std::string path_;
-    const DiskSettings settings_;
+    DiskSettings settings_;
     std::uint64_t media_ = 0;  // how many there have been
     std::unique_ptr<Medium> medium_;
     std::unique_ptr<Medium> shelf_;
+    std::vector<SectorCount> ends_before_;
     DiskFaults faults_;
     std::set<std::uint64_t> unreadable_;
     std::size_t users_ = 0;

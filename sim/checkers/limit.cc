@@ -18,7 +18,8 @@ constexpr std::size_t kRequestsPerConnectionMax = 256;
 
 /// What connections hold while nobody asks anything: receive buffers of two sizes, to peers and
 /// from clients, each from a slab of their own; of the larger ones four fill a slab. And mirrors
-/// tidy up behind requests: superblocks and runs of pages of their bitmaps, each from a slab.
+/// tidy up behind requests: superblocks and runs of pages of their bitmaps, each from a slab. They
+/// do so through heads below them, too.
 ByteCount idle_most(const DaemonSpec& daemon) {
     std::size_t peers = 0;
     std::size_t mirrors = 0;
@@ -26,7 +27,7 @@ ByteCount idle_most(const DaemonSpec& daemon) {
         peers += storage.nodes.size() + storage.witnesses.size();
         mirrors += storage.algorithm == control::kMirror ? 1 : 0;
     }
-    return ByteCount((4 + peers / 4 + mirrors * 3) * block::kSlabBytes);
+    return ByteCount((5 + peers / 4 + mirrors * 3) * block::kSlabBytes);
 }
 
 class LimitChecker final : public Checker {

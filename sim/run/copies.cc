@@ -27,6 +27,7 @@ class Search {
         Copy copy(below->name());
         copy.append(*below,
                     node.size_max ? std::optional(sectors_floor(*node.size_max)) : std::nullopt);
+        if (below->is_whole_disk() && !node.size_max) copy.note_whole_disk();
         return copy;
     }
 
@@ -51,6 +52,7 @@ class Search {
         if (const auto* const path = std::get_if<control::PathDevice>(&device)) {
             Copy copy(daemon.host + ":" + path->path);
             copy.append(*stage_.host(daemon.host).find_disk(path->path));
+            copy.note_whole_disk();
             return copy;
         }
         const auto* const named = std::get_if<control::StorageDevice>(&device);
@@ -81,13 +83,25 @@ void Copy::append(const Copy& other, std::optional<SectorCount> most) {
 }
 
 SectorCount Copy::size() const {
+    if (is_whole_disk_) return parts_.front().disk->medium().size();
     SectorCount all;
     for (const Part& part : parts_) all += part.size;
     return all;
 }
 
+std::vector<SectorCount> Copy::ends() const {
+    std::vector<SectorCount> all{size()};
+    if (is_whole_disk_)
+        for (const SectorCount end : parts_.front().disk->ends_before()) all.push_back(end);
+    return all;
+}
+
 std::vector<std::byte> Copy::read(SectorRange range) const {
     std::vector<std::byte> bytes(to_bytes(range.count).value());
+    if (is_whole_disk_) {
+        parts_.front().disk->medium().read(range, bytes);
+        return bytes;
+    }
     SectorIndex begin;  // of the part
     for (const Part& part : parts_) {
         const SectorIndex first = std::max(begin, range.first);
@@ -123,8 +137,8 @@ std::vector<Mirrored> find_mirrors(Stage& stage) {
 
 namespace {
 
-metadata::Reading read_superblock(const Copy& copy, unsigned number) {
-    const auto place = metadata::superblock_place(metadata::whole_pages(copy.size()), number);
+metadata::Reading read_superblock(const Copy& copy, SectorCount end, unsigned number) {
+    const auto place = metadata::superblock_place(metadata::whole_pages(end), number);
     if (!place) return std::unexpected(metadata::Unreadable{});
     return metadata::decode_superblock(copy.read(*place));
 }
@@ -133,15 +147,22 @@ metadata::Reading read_superblock(const Copy& copy, unsigned number) {
 
 metadata::Reading superblock_on(const Copy& copy) {
     static_assert(metadata::kSuperblockCopies == 2);
-    return metadata::choose(read_superblock(copy, 0), read_superblock(copy, 1));
+    metadata::Reading newest = std::unexpected(metadata::Unreadable{});
+    for (const SectorCount end : copy.ends())
+        newest = metadata::choose(
+            std::move(newest),
+            metadata::choose(read_superblock(copy, end, 0), read_superblock(copy, end, 1)));
+    return newest;
 }
 
 bool is_whole_on(const Copy& copy, const metadata::Age& age) {
-    for (unsigned number = 0; number < metadata::kSuperblockCopies; ++number)
-        if (const auto reading = read_superblock(copy, number);
-            !reading || reading->form.history.age != age)
-            return false;
-    return true;
+    return std::ranges::any_of(copy.ends(), [&](SectorCount end) {
+        for (unsigned number = 0; number < metadata::kSuperblockCopies; ++number)
+            if (const auto reading = read_superblock(copy, end, number);
+                !reading || reading->form.history.age != age)
+                return false;
+        return true;
+    });
 }
 
 metadata::Bitmap bitmap_on(const Copy& copy, const metadata::Superblock& superblock,

@@ -22,9 +22,14 @@ class Copy {
     /// At most so much of the front of `other` follows.
     void append(const Copy& other, std::optional<SectorCount> most);
     void append(const Disk& disk) { parts_.push_back({&disk, disk.medium().size()}); }
+    /// All of one disk: it may grow.
+    [[nodiscard]] bool is_whole_disk() const { return is_whole_disk_; }
+    void note_whole_disk() { is_whole_disk_ = true; }
 
     [[nodiscard]] const std::string& name() const { return name_; }
     [[nodiscard]] SectorCount size() const;
+    /// Where a node ends there, or did before it grew.
+    [[nodiscard]] std::vector<SectorCount> ends() const;
     /// What reads would see if nothing else was cached anywhere.
     [[nodiscard]] std::vector<std::byte> read(SectorRange range) const;
     /// Another disk is in the place of one of them.
@@ -39,6 +44,7 @@ class Copy {
     };
     std::string name_;
     std::vector<Part> parts_;
+    bool is_whole_disk_ = false;
 };
 
 struct Mirrored {

@@ -31,6 +31,8 @@ async::Task<Outcome<>> command(control::Daemon& daemon, const TellStep& step) {
             return daemon.storage_start(storage.storage, {});
         case StorageCommand::Verb::stop:
             return daemon.storage_stop(storage.storage);
+        case StorageCommand::Verb::grow:
+            return daemon.storage_grow(storage.storage);
         case StorageCommand::Verb::remove:
             break;
     }
@@ -77,7 +79,10 @@ void Script::take(Waiting& waiting) {
         strike(*struck);
         return;
     }
-    start(std::get<StartStep>(step));
+    if (const auto* const grown = std::get_if<GrowStep>(&step))
+        grow(*grown);
+    else
+        start(std::get<StartStep>(step));
     --left_;
 }
 
@@ -90,6 +95,11 @@ void Script::strike(const StrikeStep& step) {
 void Script::start(const StartStep& step) {
     Process& process = *stage_.find_process(step.process);
     stage_.keeper().keep(process);
+}
+
+void Script::grow(const GrowStep& step) {
+    Disk& disk = *stage_.resolve(step.disk).disk;
+    if (step.size > disk.medium().size()) disk.grow(step.size);
 }
 
 void Script::tell(const TellStep& step, unsigned tries) {
@@ -124,7 +134,9 @@ void Script::told(const TellStep& step, unsigned tries, const Outcome<>& done) {
 /// A storage that is stopped is a power cut, unless it says that nothing was lost.
 void Script::note_stop(const TellStep& step, bool is_done) {
     const auto* const storage = std::get_if<StorageCommand>(&step.command);
-    if (storage == nullptr || storage->verb == StorageCommand::Verb::start) return;
+    if (storage == nullptr || storage->verb == StorageCommand::Verb::start ||
+        storage->verb == StorageCommand::Verb::grow)
+        return;
     const control::DeviceSpec stopped = control::StorageDevice{storage->storage};
     for (const auto& volume : stage_.volumes()) {
         const DaemonSpec& daemon = *volume->route().daemons.front();

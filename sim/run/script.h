@@ -31,6 +31,7 @@ class Script {
     void take(Waiting& waiting);
     void strike(const StrikeStep& step);
     void start(const StartStep& step);
+    void grow(const GrowStep& step);
     void tell(const TellStep& step, unsigned tries);
     void told(const TellStep& step, unsigned tries, const Outcome<>& done);
     void note_stop(const TellStep& step, bool is_done);

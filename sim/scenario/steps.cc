@@ -112,10 +112,11 @@ Outcome<Command> parse_command(std::string_view words) {
         return NodeAdd{std::string((*parts)[0]), std::move(node)};
     }
     using Verb = StorageCommand::Verb;
-    constexpr std::array<std::pair<std::string_view, Verb>, 3> kVerbs{
+    constexpr std::array<std::pair<std::string_view, Verb>, 4> kVerbs{
         {{"storage start", Verb::start},
          {"storage stop", Verb::stop},
-         {"storage remove", Verb::remove}}};
+         {"storage remove", Verb::remove},
+         {"storage grow", Verb::grow}}};
     for (const auto& [verb_words, verb] : kVerbs)
         if (const auto name = behind(words, verb_words))
             return StorageCommand{verb, std::string(*name)};
@@ -154,6 +155,15 @@ Outcome<Step> parse_step(const Scenario& scenario, std::string_view sentence) {
     if (const auto name = behind(sentence, "start")) {
         TRY(auto started, process(scenario, *name));
         return StartStep{std::move(started)};
+    }
+    if (const auto rest = behind(sentence, "grow")) {
+        const auto parts = cut_at(*rest, " to ");
+        if (!parts) return refuse("grow needs a disk and a size: write grow HOST:PATH to SIZE");
+        GrowStep grow;
+        TRY(grow.disk, parse_disk(scenario, (*parts)[0]));
+        TRY(const ByteCount size, control::parse_size((*parts)[1]));
+        grow.size = sectors_floor(size);
+        return grow;
     }
     if (const auto rest = behind(sentence, "tell")) {
         const auto parts = cut_at(*rest, ":");

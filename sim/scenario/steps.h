@@ -3,9 +3,10 @@
 //     FAULT TARGET [for DURATION]     "kill exporter for 2s", "partition near - far",
 //                                     "slow disk far:/disk for 10s"; without a time: until calm
 //     start NAME                      a daemon or client that is down
+//     grow HOST:/DISK to SIZE         the disk has that size from now on
 //     tell DAEMON: COMMAND            what `dst` would be told:
 //                                       node add STORAGE NODE
-//                                       storage start | stop | remove STORAGE
+//                                       storage start | stop | remove | grow STORAGE
 //                                       export add NAME DEVICE | export remove NAME
 #pragma once
 
@@ -38,12 +39,16 @@ struct StrikeStep {
 struct StartStep {
     std::string process;
 };
+struct GrowStep {
+    TargetName disk;
+    SectorCount size;
+};
 struct NodeAdd {
     std::string storage;
     control::NodeSpec node;
 };
 struct StorageCommand {
-    enum class Verb : std::uint8_t { start, stop, remove } verb;
+    enum class Verb : std::uint8_t { start, stop, remove, grow } verb;
     std::string storage;
 };
 struct ExportAdd {
@@ -57,7 +62,7 @@ struct TellStep {
     std::string words;  // as written
     std::variant<NodeAdd, StorageCommand, ExportAdd, ExportRemove> command;
 };
-using Step = std::variant<StrikeStep, StartStep, TellStep>;
+using Step = std::variant<StrikeStep, StartStep, GrowStep, TellStep>;
 
 [[nodiscard]] Outcome<Step> parse_step(const Scenario& scenario, std::string_view sentence);
 

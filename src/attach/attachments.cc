@@ -176,9 +176,10 @@ async::Task<void> Attachments::resize(std::shared_ptr<Entry> entry) {
 
 Listed Attachments::listed(const Entry& entry) {
     Listed one{.spec = entry.spec, .size = entry.size, .trouble = entry.trouble};
-    if (entry.attachment == nullptr)
+    if (entry.attachment == nullptr) {
+        one.spec.device.clear();  // what it was called last is a wish until then
         one.trouble = "just being attached";
-    else if (one.trouble.empty())
+    } else if (one.trouble.empty())
         one.trouble = entry.attachment->trouble();
     return one;
 }

@@ -52,7 +52,13 @@ class Device {
     /// it is `unsupported` where the data would have to come here first (`read` does as well then),
     /// and `node_lost` rather than waiting for a link. Suspends.
     virtual async::Task<Result<Digest>> digest(SectorRange range);
+
+    /// Asks anew how large the medium is, for disks and files grow: `geometry()` says it then. Does
+    /// nothing where that is always known, or can't be asked. Suspends.
+    virtual async::Task<Result<>> refresh_size();
 };
+
+inline async::Task<Result<>> Device::refresh_size() { co_return Result<>{}; }
 
 inline async::Task<Result<Digest>> Device::digest(SectorRange) {
     co_return fail(ErrorCode::unsupported, "digests are not made there");

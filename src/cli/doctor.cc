@@ -104,21 +104,11 @@ Finding judge_locked_memory(std::optional<ByteCount> most, ByteCount needed) {
                         control::human_size(needed))};
 }
 
-Finding judge_attachments(bool has_ublk, bool has_nbd, bool has_fuse) {
-    std::vector<std::string> ways;
-    if (has_ublk) ways.emplace_back("ublk");
-    if (has_nbd) ways.emplace_back("nbd");
-    if (has_fuse) ways.emplace_back("fuse");
-    if (ways.empty())
-        return {"attach", Verdict::doubtful, "no way to get a /dev name, and no tree",
-                "'modprobe ublk_drv' (or nbd, fuse); exports work without"};
-    const std::string found = fmt::format("by {}", fmt::join(ways, ", "));
+Finding judge_attachments(bool has_fuse) {
     if (!has_fuse)
-        return {"attach", Verdict::doubtful, found + "; no tree without FUSE", "'modprobe fuse'"};
-    if (!has_ublk)
-        return {"attach", Verdict::doubtful, found,
-                "ublk is the best way: 'modprobe ublk_drv' (Linux 6.0 and later)"};
-    return {"attach", Verdict::good, found};
+        return {"attach", Verdict::doubtful, "no way to get a /dev name, and no tree",
+                "'modprobe fuse'; exports work without"};
+    return {"attach", Verdict::good, "by fuse"};
 }
 
 Finding judge_clock(bool is_synchronized, std::int64_t error_us) {

@@ -39,7 +39,7 @@ using Findings = std::vector<Finding>;
 /// How much memory a process may lock, and how much an attached device would.
 [[nodiscard]] Finding judge_locked_memory(std::optional<ByteCount> most, ByteCount needed);
 /// Which of the ways to attach a device there are.
-[[nodiscard]] Finding judge_attachments(bool has_ublk, bool has_nbd, bool has_fuse);
+[[nodiscard]] Finding judge_attachments(bool has_fuse);
 /// Kept by a time server, and the kernel's bound of its error.
 [[nodiscard]] Finding judge_clock(bool is_synchronized, std::int64_t error_us);
 /// Who may come by `access` can come by `listen`.

@@ -139,8 +139,7 @@ Findings look_at_host(const Config& config) {
             judge_open_files(limit_of(RLIMIT_NOFILE), files_needed(config)),
             judge_locked_memory(locked ? std::optional(ByteCount(*locked)) : std::nullopt,
                                 config.memory),
-            judge_attachments(can_open("/dev/ublk-control"), ::access("/dev/nbd0", F_OK) == 0,
-                              can_open("/dev/fuse")),
+            judge_attachments(can_open("/dev/fuse")),
             look_at_clock()};
 }
 

@@ -37,6 +37,7 @@ class Inspector {
 
     async::Task<Outcome<Inspection>> run() {
         CO_TRY(found_.superblock, co_await read_superblock());
+        CO_TRY_VOID(co_await follow_end());
         const metadata::Form& form = found_.superblock.form;
         if (found_.superblock.self().is_witness) co_return std::move(found_);
         const auto layout = metadata::Layout::of(form.shape, found_.size);
@@ -70,6 +71,22 @@ class Inspector {
             if (!chosen) co_return refuse(ErrorCode::corrupt, explain(chosen.error()));
             co_return *std::move(chosen);
         }
+    }
+
+    /// Where the end of a node has moved there is a superblock where it says that it ends, too. The
+    /// newer one counts, and says where the bitmaps are.
+    async::Task<Outcome<>> follow_end() {
+        const SectorCount end = found_.superblock.self().size;
+        if (end >= found_.size) co_return Outcome<>{};
+        const auto here = found_.copies;
+        const metadata::Superblock newest = found_.superblock;
+        found_.size = end;
+        const auto there = co_await read_superblock();
+        if (there && there->sequence > newest.sequence)
+            found_.superblock = *there;
+        else
+            found_.copies = here;
+        co_return Outcome<>{};
     }
 
     async::Task<Outcome<Reading>> read_copy(unsigned copy) {

@@ -177,6 +177,9 @@ std::string to_text(const Inspection& inspection) {
     text += line("data", fmt::format("{}: {} regions of {}; slots for {} nodes",
                                      shown(form.shape.data_size), form.shape.regions().value(),
                                      shown(form.shape.region_size()), form.shape.slots));
+    if (form.zero_from.value() > 0)
+        text += line("grown", fmt::format("from {}; what follows there is still to be made zero",
+                                          shown(form.zero_from - SectorIndex(0))));
     return text + "\n" + nodes_table(inspection) + bitmaps_table(inspection);
 }
 
@@ -192,6 +195,7 @@ std::string to_json(const Inspection& inspection) {
         {"storage", {{"id", to_string(form.storage_id)}, {"name", form.name}}},
         {"algorithm", form.algorithm},
         {"settings", form.settings},
+        {"zero_from", form.zero_from.value()},
         {"age", age_json(form.history.age)},
         {"path", array_of(form.history.path, age_json)},
         {"path_cut_short", form.history.is_cut_short},

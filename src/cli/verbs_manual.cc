@@ -89,7 +89,7 @@ void add_manual_verbs(CLI::App& app, Session& session) {
     completion->footer(
         "'cmake --install' puts it where bash finds it.\n"
         "Example: source <(dst completion bash)");
-    completion->callback([&app, &session] {
+    completion->callback([shell, &app, &session] {  // the option writes to it when it is parsed
         session.action = [&app] {
             print(bash_completion(app));
             return kExitDone;

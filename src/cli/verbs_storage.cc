@@ -245,6 +245,9 @@ void add_storage_verbs(CLI::App& app, Session& session) {
     add_long_storage_verbs(*storage, session);
     add_named(*storage, session, "stop", "Finish its requests, flush, and let go of its nodes",
               "POST", "/stop");
+    add_named(*storage, session, "grow",
+              "Take the size that the nodes of a mirror allow, which have all grown", "POST",
+              "/grow");
     add_named(*storage, session, "remove", "Forget a storage; its nodes keep their data", "DELETE",
               "");
     auto* verb = storage->add_subcommand("list", "List the storages");

@@ -116,6 +116,9 @@ class FakeOperations final : public Operations {
     async::Task<Outcome<>> storage_verify(std::string name, bool repair) override {
         co_return co_await done(name, repair ? "verify and repair" : "verify");
     }
+    async::Task<Outcome<>> storage_grow(std::string name) override {
+        co_return co_await done(name, "grow");
+    }
     async::Task<Outcome<>> storage_set_resync(std::string name, ResyncChange change) override {
         co_return co_await done(
             name, "resync" + (change.size ? " " + std::to_string(change.size->value()) : "") +

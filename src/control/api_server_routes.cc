@@ -150,8 +150,9 @@ Outcome<Wish> read_wish(const std::string& body) {
     TRY(Value options, read_options(body, {"toml", "prune"}));
     TRY(const std::string toml, read_option(options, "toml", std::string(), "a configuration"));
     TRY(const bool prune, read_option(options, "prune", false, kFlag));
-    TRY(Config config, parse_config(toml, "what is wanted"));
-    return Wish{std::move(config), prune};
+    auto config = parse_config(toml, "what is wanted");
+    if (!config) return refuse(config.error().text);  // who asks is wrong, no file of ours
+    return Wish{*std::move(config), prune};
 }
 
 ApiAnswer plan(Call& call) {
@@ -195,6 +196,10 @@ ApiAnswer verify_storage(Call& call) {
     return call.run([&o = call.operations, name = call.name, repair = *repair] {
         return o.storage_verify(name, repair);
     });
+}
+
+ApiAnswer grow_storage(Call& call) {
+    return call.run([&o = call.operations, name = call.name] { return o.storage_grow(name); });
 }
 
 ApiAnswer what_if(Call& call) {
@@ -408,6 +413,7 @@ constexpr auto kRoutes = std::to_array<Route>({
     {"POST", "/v1/storages/*/stop", stop_storage},
     {"POST", "/v1/assemblies", assemble_storage},
     {"POST", "/v1/storages/*/verify", verify_storage},
+    {"POST", "/v1/storages/*/grow", grow_storage},
     {"GET", "/v1/storages/*/what-if", what_if},
     {"POST", "/v1/storages/*/resync", set_resync},
     {"POST", "/v1/storages/*/nodes", add_node},

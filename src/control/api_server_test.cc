@@ -90,6 +90,7 @@ TEST_F(Api, every_operation_is_reached) {
     EXPECT_EQ(done("POST", "/v1/storages/v/start", R"({"force":true})"), "v: start by force");
     EXPECT_EQ(done("POST", "/v1/storages/v/start", R"({"keep":"00ab"})"), "v: start keep 00ab");
     EXPECT_EQ(done("POST", "/v1/storages/v/verify"), "v: verify");
+    EXPECT_EQ(done("POST", "/v1/storages/v/grow"), "v: grow");
     EXPECT_EQ(done("POST", "/v1/storages/v/verify", R"({"repair":true})"), "v: verify and repair");
     EXPECT_EQ(done("POST", "/v1/storages/v/resync", R"({"size":4096,"timeout":100})"),
               "v: resync 4096 100");
@@ -144,6 +145,18 @@ TEST_F(Api, events_are_asked_for_by_a_number) {
     for (const char* const target : {"/v1/events/x", "/v1/events/-1", "/v1/events/7/now",
                                      "/v1/events/18446744073709551616", "/v1/events/7/wait/x"})
         EXPECT_EQ(ask("GET", target).error().code, ErrorCode::not_found) << target;
+}
+
+TEST_F(Api, a_plan_is_asked_for_by_a_configuration_that_is_checked) {
+    start();
+    const auto plan = ask("POST", "/v1/plan", R"({"toml":"","prune":true})");
+    ASSERT_TRUE(plan.has_value()) << plan.error().text;
+    EXPECT_NE(plan->find(R"("interrupts":true)"), std::string::npos) << *plan;
+    for (const char* const body : {R"({"toml":"x"})", R"({"toml":"memory = 1\n"})", R"({"toml":7})",
+                                   R"({"prune":1})", R"({"file":"x"})", "[]"})
+        EXPECT_EQ(ask("POST", "/v1/plan", body).error().code, ErrorCode::invalid) << body;
+    EXPECT_NE(ask("GET", "/v1/config").value().find("in_force"), std::string::npos);
+    EXPECT_EQ(ask("GET", "/v1/storages/v/what-if").value(), R"({"storage":"v","losses":[]})");
 }
 
 TEST_F(Api, metrics_are_text) {

@@ -362,6 +362,13 @@ async::Task<Outcome<>> Daemon::storage_verify(std::string name, bool repair) {
     co_return engine_.begin_comparison(name, repair);
 }
 
+async::Task<Outcome<>> Daemon::storage_grow(std::string name) {
+    co_await changing_.acquire();
+    const Turn turn(changing_);
+    CO_TRY_VOID(check_known(name));
+    co_return co_await engine_.grow_storage(std::move(name));
+}
+
 async::Task<Outcome<std::string>> Daemon::storage_what_if(std::string name) {
     CO_TRY_VOID(check_known(name));
     CO_TRY(const WhatIf what_if, engine_.what_if(name));

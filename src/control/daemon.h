@@ -68,6 +68,7 @@ class Daemon final : public Operations, public View {
     async::Task<Outcome<>> storage_assemble(StorageSpec spec) override;
     async::Task<Outcome<>> storage_start(std::string name, Starting how) override;
     async::Task<Outcome<>> storage_verify(std::string name, bool repair) override;
+    async::Task<Outcome<>> storage_grow(std::string name) override;
     async::Task<Outcome<std::string>> storage_what_if(std::string name) override;
     async::Task<Outcome<>> storage_set_resync(std::string name, ResyncChange change) override;
     async::Task<Outcome<>> storage_stop(std::string name) override;

@@ -125,7 +125,12 @@ Engine::Engine(io::World world, algorithm::Registry& registry, node::HeadIdentit
     : pool_(arena_of(memory).value()),
       node_connections_(pool_, kNodeConnectionSlabs),
       connections_(pool_, kConnectionSlabs),
-      around_{world, pool_, node_connections_, registry, head},
+      around_{.world = world,
+              .pool = pool_,
+              .connections = node_connections_,
+              .registry = registry,
+              .head = head,
+              .ends = {world, state_dir + "/ends"}},
       attachments_(pool_),
       exporter_(around_.world, connections_, state_dir + "/reservations") {}
 
@@ -291,6 +296,9 @@ async::Task<Outcome<>> Engine::stop_storage(std::string name, io::TimePoint dead
 async::Task<Outcome<>> Engine::remove_storage(std::string name) {
     const Outcome<> stopped = co_await stop_storage(name, around_.world.clock.now() + kCommandMax);
     storages_.erase(name);
+    if (const auto forgotten = around_.ends.note(name, {}); !forgotten)
+        log::warning("storage {}: where its nodes end can't be forgotten: {}", name,
+                     forgotten.error().text);
     co_return stopped;
 }
 
@@ -351,6 +359,10 @@ async::Task<Outcome<>> Engine::mark_node(std::string name, std::string node, Nod
 
 Outcome<> Engine::begin_comparison(const std::string& name, bool repair) {
     return storages_.at(name)->begin_comparison(repair);
+}
+
+async::Task<Outcome<>> Engine::grow_storage(std::string name) {
+    co_return co_await storages_.at(name)->grow(around_.world.clock.now() + kCommandMax);
 }
 
 Outcome<> Engine::set_resync(const std::string& name, const ResyncChange& change) {
@@ -574,7 +586,7 @@ void Engine::report(const Config& config, Status& status) const {
         if (at == storages_.end()) continue;
         status.storages.push_back(status_of(*at->second));
         for (const AttachmentStatus& attached : status.attachments)
-            if (attached.name == spec.name)
+            if (attached.name == spec.name && !attached.device.empty())
                 status.storages.back().attached_as.push_back(attached.device);
     }
     for (const ExportSpec& spec : config.exports) {

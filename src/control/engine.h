@@ -63,6 +63,7 @@ class Engine {
     async::Task<Outcome<>> mark_node(std::string storage, std::string node, NodeMark mark,
                                      bool force);
     Outcome<> begin_comparison(const std::string& storage, bool repair);
+    async::Task<Outcome<>> grow_storage(std::string storage);
     /// Refused unless it is formed, with what is in the way.
     [[nodiscard]] Outcome<WhatIf> what_if(const std::string& storage) const;
     Outcome<> set_resync(const std::string& storage, const ResyncChange& change);

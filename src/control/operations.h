@@ -70,6 +70,8 @@ class Operations {
     virtual async::Task<Outcome<>> storage_remove(std::string name) = 0;
     /// Begins to compare its copies, and to make them equal if `repair`; the status has the result.
     virtual async::Task<Outcome<>> storage_verify(std::string name, bool repair) = 0;
+    /// Takes the size that its nodes allow, which have grown.
+    virtual async::Task<Outcome<>> storage_grow(std::string name) = 0;
     /// What the loss of each of its nodes, links and hosts would mean now, as JSON (what_if.h).
     virtual async::Task<Outcome<std::string>> storage_what_if(std::string name) = 0;
     virtual async::Task<Outcome<>> storage_set_resync(std::string name, ResyncChange change) = 0;

@@ -208,11 +208,27 @@ async::Task<std::expected<Export*, nbd::Refusal>> Exporter::usable(std::string n
     }
 }
 
+/// The same, and the session is in: so the export stays. Its device is asked how large it is now.
+/// (Who only asks about an export is not let in, and told what was known last.)
+async::Task<std::expected<Export*, nbd::Refusal>> Exporter::entered(std::string name,
+                                                                    nbd::ServerSession& session) {
+    auto found = co_await usable(name, session);
+    if (!found) co_return found;
+    Export& shown = **found;
+    shown.enter(session);
+    if (const Result<> asked = co_await shown.target().device->refresh_size(); !asked)
+        log::warning("export {}: its device does not say how large it is: {}", name,
+                     to_string(asked.error().code));
+    if (shown.is_closing())
+        co_return std::unexpected(nbd::Refusal{nbd::ReplyType::error_unknown,
+                                               fmt::format("there is no export '{}'", name)});
+    co_return found;
+}
+
 async::Task<std::expected<std::unique_ptr<nbd::Served>, nbd::Refusal>> Exporter::select(
     std::string name, nbd::ServerSession& session) {
-    auto shown = co_await usable(std::move(name), session);
+    auto shown = co_await entered(std::move(name), session);
     if (!shown) co_return std::unexpected(std::move(shown.error()));
-    (*shown)->enter(session);
     co_return std::make_unique<ServedExport>(**shown, session, (*shown)->access_of(session.peer()));
 }
 
@@ -225,9 +241,8 @@ async::Task<std::expected<nbd::ExportInfo, nbd::Refusal>> Exporter::describe(
 
 async::Task<std::expected<nbd::HelloAnswer, nbd::Refusal>> Exporter::hello(
     nbd::Hello hello, nbd::ServerSession& session) {
-    auto shown = co_await usable(hello.export_name, session);
+    auto shown = co_await entered(hello.export_name, session);
     if (!shown) co_return std::unexpected(std::move(shown.error()));
-    (*shown)->enter(session);
     if (hello.session && !co_await (*shown)->open_session(*hello.session, session))
         co_return std::unexpected(
             nbd::Refusal{nbd::ReplyType::error_policy, "a newer session of this head is open"});

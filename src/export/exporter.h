@@ -63,6 +63,8 @@ class Exporter final : private nbd::ExportSource {
         nbd::Hello hello, nbd::ServerSession& session) override;
     async::Task<std::expected<Export*, nbd::Refusal>> usable(std::string name,
                                                              nbd::ServerSession& session);
+    async::Task<std::expected<Export*, nbd::Refusal>> entered(std::string name,
+                                                              nbd::ServerSession& session);
 
     io::World& world_;
     block::Account& connections_;

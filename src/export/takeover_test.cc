@@ -127,7 +127,8 @@ class TakeoverTest : public testing::Test {
     block::Account connections{pool, 2};
     block::Account account{pool, 4};
     algorithm::Registry registry;
-    storage::Surroundings around{world, pool, connections, registry, {.id = 3, .incarnation = 1}};
+    storage::Surroundings around{
+        world, pool, connections, registry, {.id = 3, .incarnation = 1}, {world, ""}};
     std::vector<std::unique_ptr<HeldDisk>> disks = [] {
         std::vector<std::unique_ptr<HeldDisk>> made;
         for (std::uint64_t id = 1; id <= 3; ++id) made.push_back(std::make_unique<HeldDisk>(id));

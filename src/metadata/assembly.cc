@@ -114,7 +114,12 @@ Decision make_new(const Situation& situation) {
         const bool is_free = unreadable != nullptr ? unreadable->kind == Unreadable::Kind::blank
                                                    : is_ours(situation, superblock->form);
         if (!is_free) obstacles.push_back({Kind::occupied, text::unusable(situation, place)});
-        if (!is_available(place)) obstacles.push_back({Kind::held, text::held(place)});
+        // Whoever reserved a node has used it, and left it in no order. That it looks blank means
+        // that its metadata is somewhere else: where it ended before it grew.
+        if (!is_available(place))
+            obstacles.push_back({Kind::held, text::held(place)});
+        else if (superblock == nullptr && place.holder == Holder::lapsed)
+            obstacles.push_back({Kind::held, text::used(place)});
     }
     const auto last =
         std::ranges::find(std::views::reverse(obstacles), Kind::occupied, &Obstacle::kind);
@@ -217,6 +222,8 @@ Decision start_declared(const Situation& situation, const Survey& found, Cookie 
     const Form* base = &declared->form();
     for (const Seen& seen : found.nodes)
         if (passes_through(seen.history(), base->history.age)) base = &seen.form();
+    if (situation.left && passes_through(situation.left->history, base->history.age))
+        base = &*situation.left;
     const NodeRecord* const record = base->find(clean);
     if (record == nullptr || record->is_witness)
         return Refuse{.reason = text::no_member(*declared->place), .obstacles = {}};

@@ -65,6 +65,9 @@ struct Situation {
     std::optional<Cookie> keep{};
     /// A person says that this node's copy is the right one, whatever it lacks.
     std::optional<Cookie> clean{};
+    /// Where that was said while this head had it in use: the newest age that it has sent. Nodes
+    /// that hold it, and are not seen now, have not gone another way.
+    std::optional<Form> left{};
 };
 
 // What to do.

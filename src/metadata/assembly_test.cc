@@ -74,6 +74,15 @@ TEST(Making, leaves_what_another_head_holds) {
     EXPECT_TRUE(std::holds_alternative<Create>(decide(forced(situation({blank(0), held})))));
 }
 
+TEST(Making, leaves_what_looks_blank_and_was_never_given_back) {
+    Place used = blank(1);
+    used.holder = Holder::lapsed;
+    used.holder_id = kOther;
+    const auto wait = expect_wait(situation({blank(0), used}), Kind::held);
+    EXPECT_THAT(wait.reason, HasSubstr("looks blank, but head 0000000000ddba11 has it reserved"));
+    EXPECT_TRUE(std::holds_alternative<Create>(decide(forced(situation({blank(0), used})))));
+}
+
 // Without quorum.
 
 TEST(Starting, happens_when_all_are_there_that_were_attached) {
@@ -169,6 +178,27 @@ TEST(Starting, refuses_sides_that_went_on_apart_until_one_is_chosen) {
     EXPECT_THAT(start.joiners, ElementsAre(Joiner{{.place = 0, .cookie = 0xc0}, true}));
     EXPECT_TRUE(start.votes_begin_anew);
     expect_refuse(keeping(both, 0xc7), Kind::diverged);
+}
+
+TEST(Starting, from_a_declared_copy_goes_on_from_what_the_head_left) {
+    const Form old = form_of(2);
+    const Form newer = next(old, {0});
+    auto seen = situation({away(0), place(1, old)});
+    seen.force = true;
+    seen.clean = 0xc1;
+    // Nobody who is there knows of the newer age.
+    EXPECT_EQ(expect_start(seen).base, old);
+    seen.left = newer;
+    const Start start = expect_start(seen);
+    EXPECT_EQ(start.base, newer);
+    EXPECT_TRUE(start.is_declared);
+    // So who holds that is not found to have gone another way.
+    const Form first = first_form(start, std::vector<Cookie>{0xc1}, 0xd, start.base.head);
+    EXPECT_EQ(admit(first, std::get<Superblock>(place(0, newer).seen)), Admission::joins);
+    // An age of another way says nothing.
+    seen.left = forked(next(old, {0}), 0xe, 0);
+    seen.places[1] = place(1, forked(old, 0xf, 1));
+    EXPECT_EQ(expect_start(seen).base, forked(old, 0xf, 1));
 }
 
 // Reservations.

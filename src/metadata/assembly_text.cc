@@ -85,6 +85,13 @@ std::string held(const Place& place) {
                            : "has not been gone for as long as takeover says");
 }
 
+std::string used(const Place& place) {
+    return fmt::format(
+        "{} looks blank, but head {} has it reserved and never gave it back: start "
+        "that head, which knows where its end was",
+        place.name, hex(place.holder_id));
+}
+
 std::string stranger(const Form& current, const Superblock& superblock) {
     if (superblock.form.storage_id == current.storage_id)
         return "was a node and is none any more: 'dst node add' makes it one anew";

@@ -20,6 +20,8 @@ namespace dst::metadata::text {
 [[nodiscard]] std::string no_majority(const Situation& situation, const Form& form,
                                       std::span<const NodeRecord* const> absent);
 [[nodiscard]] std::string held(const Place& place);
+/// Blank, and reserved by a head that is gone.
+[[nodiscard]] std::string used(const Place& place);
 [[nodiscard]] std::string other_head(const Superblock& superblock, const Form& base);
 [[nodiscard]] std::string no_source(const Situation& situation, const Form& base);
 

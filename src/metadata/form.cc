@@ -113,6 +113,10 @@ const char* broken_rule(const Form& form) {
         return "size of its blocks";
     if (form.takeover.count() <= 0 || form.takeover.count() > UINT32_MAX) return "takeover";
     if (!form.shape.is_valid()) return "size of data, regions or number of slots";
+    if (form.zero_from > SectorIndex(0) &&
+        (form.zero_from >= SectorIndex(form.shape.data_size.value()) ||
+         form.zero_from.value() % kPageSectors.value() != 0 || form.is_forming))
+        return "where the data ended before";
     if (const char* broken = broken_rule_of_table(form)) return broken;
     if (form.quorum == Quorum::majority && form.votes() == 0) return "a majority without votes";
     if (form.head.id == 0 || form.head.incarnation == 0) return "no head";

@@ -84,6 +84,9 @@ struct Form {
     Age votes_since{};
     std::chrono::milliseconds takeover{10'000};
     Shape shape{};
+    /// The data has grown, and from here to the end of this region, which was its last one, nodes
+    /// hold what was no data before: it is made zero before anybody is served. 0: all is done.
+    SectorIndex zero_from{};
     /// What requests are aligned to, as long as the storage lives: nodes that come later have
     /// blocks of this size or smaller ones. A power of two, kSectorBytes to kPageBytes.
     std::uint32_t block_bytes = static_cast<std::uint32_t>(kSectorBytes);

@@ -176,37 +176,41 @@ Outcome<> check_witness_size(SectorCount size) {
 
 namespace {
 
-Move move_of(const Shape& from, const Shape& to, const NodeGrowth& node) {
+/// By how many bytes the new metadata of a node reaches into the old, which is still needed: 0 if
+/// that stays where it is, or is left alone.
+std::uint64_t bytes_overlapping(const Shape& from, const Shape& to, const NodeGrowth& node) {
     const auto before = Layout::of(from, node.old_size);
     const auto after = Layout::of(to, node.new_size);
     CHECK(before && after);
-    if (before->metadata() == after->metadata() && from.region_shift == to.region_shift)
-        return Move::none;
-    return before->metadata().overlaps(after->metadata()) ? Move::onto_old : Move::aside;
+    const bool stays =
+        before->metadata() == after->metadata() && from.region_shift == to.region_shift;
+    if (stays || !before->metadata().overlaps(after->metadata())) return 0;
+    return to_bytes(before->metadata().end() - after->metadata().first).value();
 }
 
 }  // namespace
 
-Outcome<Growth> plan_growth(const Shape& old, std::span<const NodeGrowth> nodes) {
+Outcome<Shape> plan_growth(const Shape& old, std::span<const NodeGrowth> nodes) {
     CHECK(old.is_valid() && !nodes.empty());
-    SectorCount smallest = nodes.front().new_size;
+    const NodeGrowth* smallest = &nodes.front();
     for (const NodeGrowth& node : nodes) {
-        TRY_VOID(check_size(node.new_size, node.old_size, "a node that is to grow"));
-        smallest = std::min(smallest, node.new_size);
+        TRY_VOID(check_size(node.new_size, node.old_size, node.name));
+        if (node.new_size < smallest->new_size) smallest = &node;
     }
-    Growth growth{.shape = largest_shape(smallest, old.slots, old.region_shift), .moves = {}};
-    if (growth.shape.data_size <= old.data_size)
-        return refuse(ErrorCode::no_space,
-                      fmt::format("the smallest node has {} bytes, room for no more data than the "
-                                  "{} bytes there are: let that node grow",
-                                  bytes_text(smallest), bytes_text(old.data_size)));
-    for (const NodeGrowth& node : nodes) growth.moves.push_back(move_of(old, growth.shape, node));
-    if (std::ranges::all_of(growth.moves, [](Move move) { return move == Move::onto_old; }))
-        return refuse(ErrorCode::no_space,
-                      fmt::format("no node has grown by the {} bytes that its metadata takes, so "
-                                  "none can write it anew beside the old: let one grow more",
-                                  bytes_text(growth.shape.metadata_size())));
-    return growth;
+    const Shape shape = largest_shape(smallest->new_size, old.slots, old.region_shift);
+    if (shape.data_size <= old.data_size)
+        return refuse(
+            ErrorCode::no_space,
+            fmt::format("{} has {} bytes, room for no more data than the {} bytes there "
+                        "are: let it grow first",
+                        smallest->name, bytes_text(smallest->new_size), bytes_text(old.data_size)));
+    for (const NodeGrowth& node : nodes)
+        if (const std::uint64_t missing = bytes_overlapping(old, shape, node); missing > 0)
+            return refuse(ErrorCode::no_space,
+                          fmt::format("{} has grown too little for its metadata to be written anew "
+                                      "beside the old: let it grow by {} bytes more",
+                                      node.name, missing));
+    return shape;
 }
 
 }  // namespace dst::metadata

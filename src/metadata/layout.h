@@ -12,8 +12,7 @@
 #include <cstdint>
 #include <optional>
 #include <span>
-#include <string>
-#include <vector>
+#include <string_view>
 
 #include "base/result.h"
 #include "base/units.h"
@@ -137,26 +136,16 @@ class Layout {
 /// A witness holds superblocks alone.
 [[nodiscard]] Outcome<> check_witness_size(SectorCount size);
 
-/// What growing means for one node.
-enum class Move : std::uint8_t {
-    none,     // everything stays where it is; bits of regions to come count for nothing until then
-    aside,    // its new metadata lies clear of the old: written first, it does no harm
-    onto_old  // they overlap: it is detached before, and joins with new metadata
-};
-
-struct Growth {
-    Shape shape;
-    std::vector<Move> moves;  // one for each node
-};
-
 struct NodeGrowth {
-    SectorCount old_size;  // as recorded
+    std::string_view name;  // for a person
+    SectorCount old_size;   // as recorded
     SectorCount new_size;
 };
 
 /// The largest shape after nodes have grown: as many slots; regions as large as they were, or
 /// doubled as often as it takes (bitmap.h merges). Refused if a node shrank, if the data would not
-/// grow, or if no node can write its new metadata clear of the old.
-[[nodiscard]] Outcome<Growth> plan_growth(const Shape& old, std::span<const NodeGrowth> nodes);
+/// grow, or if a node can't have its new metadata without touching the old: there it stays as it is
+/// (for a node whose slack takes the data), or comes to lie clear of it.
+[[nodiscard]] Outcome<Shape> plan_growth(const Shape& old, std::span<const NodeGrowth> nodes);
 
 }  // namespace dst::metadata

@@ -155,55 +155,63 @@ TEST(Layout, a_shape_that_cannot_be_is_not_valid) {
     }
 }
 
-TEST(Growth, keeps_slots_and_regions_and_says_what_moves) {
+TEST(Growth, keeps_slots_and_regions) {
     const Shape old = shape_of({bytes(64 * kMebi), bytes(64 * kMebi)});
-    const NodeGrowth nodes[] = {{bytes(64 * kMebi), bytes(128 * kMebi)},
-                                {bytes(64 * kMebi), bytes(64 * kMebi + 100 * kKibi)}};
-    const auto growth = plan_growth(old, nodes);
-    ASSERT_TRUE(growth) << growth.error().text;
-    EXPECT_EQ(growth->shape.region_shift, 16);
-    EXPECT_EQ(growth->shape.slots, 8);
-    EXPECT_EQ(growth->shape.data_size, old.data_size + bytes(100 * kKibi));
-    EXPECT_EQ(growth->moves, (std::vector{Move::aside, Move::onto_old}));
+    const NodeGrowth nodes[] = {{"a", bytes(64 * kMebi), bytes(128 * kMebi)},
+                                {"b", bytes(64 * kMebi), bytes(65 * kMebi)}};
+    const auto grown = plan_growth(old, nodes);
+    ASSERT_TRUE(grown) << grown.error().text;
+    EXPECT_EQ(grown->region_shift, 16);
+    EXPECT_EQ(grown->slots, 8);
+    EXPECT_EQ(grown->data_size, old.data_size + bytes(kMebi));
 }
 
 TEST(Growth, leaves_a_node_alone_whose_slack_takes_the_data) {
     const Shape old = shape_of({bytes(64 * kMebi), bytes(256 * kMebi)});
-    const NodeGrowth nodes[] = {{bytes(64 * kMebi), bytes(128 * kMebi)},
-                                {bytes(256 * kMebi), bytes(256 * kMebi)}};
-    const auto growth = plan_growth(old, nodes);
-    ASSERT_TRUE(growth) << growth.error().text;
-    EXPECT_EQ(growth->moves, (std::vector{Move::aside, Move::none}));
+    const NodeGrowth nodes[] = {{"a", bytes(64 * kMebi), bytes(128 * kMebi)},
+                                {"b", bytes(256 * kMebi), bytes(256 * kMebi)}};
+    const auto grown = plan_growth(old, nodes);
+    ASSERT_TRUE(grown) << grown.error().text;
+    EXPECT_EQ(grown->data_size, old.data_size + bytes(64 * kMebi));
 }
 
 TEST(Growth, doubles_the_regions_when_they_no_longer_fit) {
     const Shape old = shape_of({bytes(60 * kGibi)});
     ASSERT_EQ(old.region_shift, 16);
-    const NodeGrowth nodes[] = {{bytes(60 * kGibi), bytes(1024 * kGibi)}};
-    const auto growth = plan_growth(old, nodes);
-    ASSERT_TRUE(growth) << growth.error().text;
-    EXPECT_EQ(growth->shape.region_shift, shape_of({bytes(1024 * kGibi)}).region_shift);
-    EXPECT_EQ(growth->shape.region_shift, 21);
+    const NodeGrowth nodes[] = {{"a", bytes(60 * kGibi), bytes(1024 * kGibi)}};
+    const auto grown = plan_growth(old, nodes);
+    ASSERT_TRUE(grown) << grown.error().text;
+    EXPECT_EQ(grown->region_shift, shape_of({bytes(1024 * kGibi)}).region_shift);
+    EXPECT_EQ(grown->region_shift, 21);
     // And it never goes back to finer ones.
-    const NodeGrowth small[] = {{bytes(64 * kMebi), bytes(128 * kMebi)}};
+    const NodeGrowth small[] = {{"a", bytes(64 * kMebi), bytes(128 * kMebi)}};
     Shape coarse = shape_of({bytes(64 * kMebi)});
     coarse.region_shift = 20;
-    EXPECT_EQ(plan_growth(coarse, small)->shape.region_shift, 20);
+    EXPECT_EQ(plan_growth(coarse, small)->region_shift, 20);
 }
 
-TEST(Growth, that_is_none_or_would_overwrite_all_metadata_is_refused) {
+TEST(Growth, that_is_none_or_would_overwrite_metadata_is_refused) {
     const Shape old = shape_of({bytes(64 * kMebi), bytes(65 * kMebi)});
-    const NodeGrowth only_one[] = {{bytes(64 * kMebi), bytes(64 * kMebi)},
-                                   {bytes(65 * kMebi), bytes(128 * kMebi)}};
-    EXPECT_EQ(plan_growth(old, only_one).error().code, ErrorCode::no_space);
-    const NodeGrowth shrunk[] = {{bytes(64 * kMebi), bytes(63 * kMebi)}};
+    const NodeGrowth only_one[] = {{"a", bytes(64 * kMebi), bytes(64 * kMebi)},
+                                   {"b", bytes(65 * kMebi), bytes(128 * kMebi)}};
+    const auto none = plan_growth(old, only_one);
+    ASSERT_FALSE(none);
+    EXPECT_EQ(none.error().text,
+              "a has 67108864 bytes, room for no more data than the 67002368 bytes there are: let "
+              "it grow first");
+    const NodeGrowth shrunk[] = {{"a", bytes(64 * kMebi), bytes(63 * kMebi)}};
     EXPECT_FALSE(plan_growth(old, shrunk));
-    const NodeGrowth a_little[] = {{bytes(64 * kMebi), bytes(64 * kMebi + 8 * kKibi)}};
+    const NodeGrowth a_little[] = {{"a", bytes(64 * kMebi), bytes(128 * kMebi)},
+                                   {"b", bytes(65 * kMebi), bytes(65 * kMebi + 8 * kKibi)}};
     const auto refused = plan_growth(old, a_little);
     ASSERT_FALSE(refused);
     EXPECT_EQ(refused.error().text,
-              "no node has grown by the 106496 bytes that its metadata takes, so none can write it "
-              "anew beside the old: let one grow more");
+              "b has grown too little for its metadata to be written anew beside the old: let it "
+              "grow by 98304 bytes more");
+    // Just as much as its metadata takes is enough.
+    const NodeGrowth enough[] = {{"a", bytes(64 * kMebi), bytes(128 * kMebi)},
+                                 {"b", bytes(65 * kMebi), bytes(65 * kMebi) + old.metadata_size()}};
+    EXPECT_TRUE(plan_growth(old, enough));
 }
 
 }  // namespace

@@ -25,6 +25,7 @@ constexpr std::size_t kRecordsMax = kNodesMax + Form::kWitnessesMax;
 constexpr std::size_t kTableBytes = kRecordsMax * kRecordBytes;
 constexpr std::size_t kTailBytes = 16;
 
+constexpr std::size_t kZeroFromAt = 0x300;
 constexpr std::size_t kPathAt = kHeaderBytes;
 constexpr std::size_t kTableAt = kPathAt + kPathBytes;
 constexpr std::size_t kTailAt = kSuperblockBytes - kTailBytes;
@@ -92,7 +93,8 @@ void put_header(std::span<std::byte> to, const Superblock& superblock) {
     put_padded(writer, form.name, Form::kNameBytesMax);
     put_padded(writer, form.algorithm, Form::kNameBytesMax);
     put_padded(writer, form.settings, Form::kSettingsBytesMax);
-    CHECK(writer.written() == 0x300);
+    CHECK(writer.written() == kZeroFromAt);
+    writer.put(form.zero_from.value());
 }
 
 void put_record(std::span<std::byte> to, const NodeRecord& node) {
@@ -162,6 +164,7 @@ Reading take_all(std::span<const std::byte> bytes) {
     form.name = ByteReader(reader.take_bytes(Form::kNameBytesMax)).take_text(name_bytes);
     form.algorithm = ByteReader(reader.take_bytes(Form::kNameBytesMax)).take_text(algorithm_bytes);
     form.settings = reader.take_text(settings_bytes);
+    form.zero_from = SectorIndex(load_be<std::uint64_t>(bytes.data() + kZeroFromAt));
 
     ByteReader path(bytes.subspan(kPathAt, kPathBytes));
     for (std::size_t i = 0; i < path_entries; ++i) form.history.path.push_back(take_age(path));

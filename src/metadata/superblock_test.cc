@@ -140,8 +140,9 @@ TEST(Superblock, bytes_that_mean_nothing_are_damage) {
     EXPECT_STREQ(blamed(0x79, 1), "bytes that mean nothing");     // spare, in the header
     EXPECT_STREQ(blamed(0x84, 'x'), "bytes that mean nothing");   // behind the name
     EXPECT_STREQ(blamed(0x3a, 3), "bytes that mean nothing");     // another slot than the table's
-    EXPECT_STREQ(blamed(0x3ff, 1), "bytes that mean nothing");    // spare, behind the settings
-    EXPECT_STREQ(blamed(0x410, 1), "bytes that mean nothing");    // behind the path
+    EXPECT_STREQ(blamed(0x300, 1), "where the data ended before");
+    EXPECT_STREQ(blamed(0x3ff, 1), "bytes that mean nothing");  // spare, at the header's end
+    EXPECT_STREQ(blamed(0x410, 1), "bytes that mean nothing");  // behind the path
     EXPECT_STREQ(blamed(0x2400 + 25, 0x0d), "bytes that mean nothing");  // a node's unknown flag
     EXPECT_STREQ(blamed(0x2400 + 27, 1), "bytes that mean nothing");
     EXPECT_STREQ(blamed(0x2400 + 3 * 88, 1), "bytes that mean nothing");  // behind the table

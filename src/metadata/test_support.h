@@ -69,6 +69,7 @@ inline Form full_form() {
     form.history.is_cut_short = true;
     form.votes_since = {.id = 0xa, .generation = 2};  // forgotten
     form.shape.slots = kSlotsMax;
+    form.zero_from = SectorIndex(8);
     form.nodes.clear();
     for (unsigned i = 0; i < kNodesMax + Form::kWitnessesMax; ++i) {
         const bool is_witness = i >= kNodesMax;

@@ -59,6 +59,11 @@ async::Task<Result<>> FileDevice::execute(block::Request& request) {
     check_failed("a known operation", __FILE__, __LINE__);
 }
 
+async::Task<Result<>> FileDevice::refresh_size() {
+    CO_TRY_VOID(co_await file_->refresh_size());
+    co_return Result<>{};
+}
+
 async::Task<Result<>> FileDevice::flush() {
     const Result<> done = co_await file_->sync();
     if (!done) {

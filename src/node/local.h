@@ -30,6 +30,7 @@ class FileDevice final : public block::Device {
 
     [[nodiscard]] block::Geometry geometry() const override;
     async::Task<Result<>> execute(block::Request& request) override;
+    async::Task<Result<>> refresh_size() override;
     [[nodiscard]] std::uint64_t instance() const override { return instance_; }
     [[nodiscard]] std::uint64_t identity() const override { return file_->info().identity; }
     [[nodiscard]] io::File& file() { return *file_; }

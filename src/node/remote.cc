@@ -163,6 +163,18 @@ SectorCount Remote::accept_size() {
     return geometry_.size;
 }
 
+async::Task<Result<>> Remote::look_anew(io::TimePoint deadline) {
+    if (!is_ready()) co_return fail(ErrorCode::node_lost, "not connected");
+    const std::uint64_t before = reconnects_;
+    is_renewing_ = true;
+    connection_->shutdown("connecting anew, to see how large it is");
+    while (reconnects_ == before && !stopping_ && fenced_.empty())
+        if (!co_await io::wait_until(world_.clock, link_changes_, deadline)) break;
+    if (reconnects_ == before) co_return fail(ErrorCode::node_lost, "not connected again");
+    accept_size();
+    co_return Result<>{};
+}
+
 RemoteStatus Remote::status() const {
     return {.link = link_,
             .reason = silent_ ? "connected, but the server does not answer" : reason_,

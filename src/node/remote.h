@@ -159,6 +159,10 @@ class Remote final : public block::Device, public block::Reclaimable {
     [[nodiscard]] SectorCount largest_size_seen() const { return largest_size_; }
     /// The node takes the size that its peer had at the last connection; never less than before.
     SectorCount accept_size();
+    /// Asks the peer anew how large it is, with a new connection, and takes that size. Requests
+    /// wait meanwhile, as when a link is lost. Fails with `node_lost` if it is not connected again
+    /// by `deadline`. Suspends.
+    async::Task<Result<>> look_anew(io::TimePoint deadline);
 
     /// Stays the same over reconnects: no acknowledged change is lost here.
     [[nodiscard]] std::uint64_t instance() const override { return own_instance_; }
@@ -253,6 +257,7 @@ class Remote final : public block::Device, public block::Reclaimable {
     io::TimePoint away_since_;  // when it was ready last
     bool is_ending_ = false;    // a stop has begun: what can be flushed is flushed
     bool stopping_ = false;     // nothing is sent any more
+    bool is_renewing_ = false;  // the connection is made anew at once, to learn the size
     io::Interrupt stop_connecting_;
     async::WaitQueue link_changes_;
     block::Buffer receive_buffer_;

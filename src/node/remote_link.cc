@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "base/check.h"
 #include "base/log.h"
@@ -70,6 +71,10 @@ async::Task<void> Remote::keep_connected() {
         // Who connected only to fail another flush is not well yet.
         if (was_ready && !replay_wanted_) backoff = kBackoffFirst;
         become(LinkEvent::broken, ended);
+        if (std::exchange(is_renewing_, false)) {
+            become(LinkEvent::retry, reason_);
+            continue;
+        }
         // The same complaint each five seconds helps nobody.
         if (was_ready || ended != last_logged)
             log::warning("{}: {}: {}", name_, was_ready ? "lost" : "not connected", ended);

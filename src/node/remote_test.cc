@@ -375,6 +375,14 @@ class RemoteTest : public testing::Test {
     Task<Result<>> write(std::uint64_t at, std::uint64_t count, char fill) {
         return execute(Op::write, at, count, fill);
     }
+    /// A write is answered, a flush fails, and the disk takes neither from then on.
+    Task<void> fail_to_write_again() {
+        co_await start();
+        EXPECT_TRUE((co_await write(0, 8, 'a')).has_value());
+        server.disk.failing = {Op::flush, Op::write};
+        EXPECT_FALSE((co_await execute(Op::flush)).has_value());
+        co_await ready();
+    }
     static Task<void> note(RemoteTest& t, Task<Result<>> task, Asked& asked) {
         asked.answer = co_await std::move(task);
         asked.when = t.now();
@@ -994,11 +1002,7 @@ TEST_F(RemoteTest, a_drop_amid_a_replay_ends_it) {
 
 TEST_F(RemoteTest, a_drop_after_a_failed_flush_lets_later_flushes_succeed) {
     run_test([](RemoteTest& t) -> Task<void> {
-        co_await t.start();
-        EXPECT_TRUE((co_await t.write(0, 8, 'a')).has_value());
-        t.server.disk.failing = {Op::flush, Op::write};
-        EXPECT_FALSE((co_await t.execute(Op::flush)).has_value());
-        co_await t.ready();
+        co_await t.fail_to_write_again();
         t.remote->drop();
         t.server.disk.failing.clear();
         EXPECT_TRUE((co_await t.execute(Op::flush)).has_value());
@@ -1008,11 +1012,7 @@ TEST_F(RemoteTest, a_drop_after_a_failed_flush_lets_later_flushes_succeed) {
 
 TEST_F(RemoteTest, nothing_is_said_of_what_could_not_be_written_again) {
     run_test([](RemoteTest& t) -> Task<void> {
-        co_await t.start();
-        EXPECT_TRUE((co_await t.write(0, 8, 'a')).has_value());
-        t.server.disk.failing = {Op::flush, Op::write};
-        EXPECT_FALSE((co_await t.execute(Op::flush)).has_value());
-        co_await t.ready();
+        co_await t.fail_to_write_again();
         t.server.disk.failing.clear();
         // The old content is there, and would be told.
         EXPECT_FALSE((co_await t.execute(Op::read, 4, 8)).has_value());
@@ -1319,6 +1319,20 @@ TEST_F(RemoteTest, the_peers_instance_is_known_from_the_handshake_on) {
         t.server.cut_connections();
         co_await t.until([&] { return t.remote->status().reconnects == 3; });
         EXPECT_EQ(t.remote->peer_instance(), 0U);
+        co_await t.stop();
+    });
+}
+
+TEST_F(RemoteTest, it_connects_anew_to_learn_how_large_its_peer_is) {
+    run_test([](RemoteTest& t) -> Task<void> {
+        co_await t.start();
+        t.server.size = kSize + SectorCount(1000);
+        EXPECT_TRUE((co_await t.remote->look_anew(t.world.clock.now() + 3s)).has_value());
+        EXPECT_EQ(t.remote->geometry().size, kSize + SectorCount(1000));
+        EXPECT_EQ(t.remote->status().reconnects, 2u);
+        co_await t.server.kill();
+        co_await t.until([&] { return !t.remote->is_ready(); });
+        EXPECT_FALSE((co_await t.remote->look_anew(t.world.clock.now() + 3s)).has_value());
         co_await t.stop();
     });
 }

@@ -118,6 +118,16 @@ async::Task<void> Member::wait_for_storage(Storage& below) {
     hopeless_ = false;
 }
 
+async::Task<Outcome<>> Member::refresh_size(io::TimePoint deadline) {
+    CHECK(is_there());
+    const Result<> asked =
+        remote_ ? co_await remote_->look_anew(deadline) : co_await device()->refresh_size();
+    if (!asked)
+        co_return refuse(asked.error().code,
+                         fmt::format("it does not say how large it is: {}", reason()));
+    co_return Outcome<>{};
+}
+
 void Member::give_up() {
     given_up_ = true;
     wanted_.wake_all();

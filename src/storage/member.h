@@ -44,6 +44,13 @@ class Member final : private node::Observer {
     /// Opens the device, or begins to connect to it; tries again until it is there or `give_up()`.
     /// Suspends until there is a device with a size.
     async::Task<void> open();
+    /// Asks its device how large it is now, for `size()`; fails if it does not say so by
+    /// `deadline`. Suspends.
+    async::Task<Outcome<>> refresh_size(io::TimePoint deadline);
+    /// Takes the size that its device had when its link was made.
+    void accept_size() {
+        if (remote_) remote_->accept_size();
+    }
     /// Stops trying; `open` returns soon.
     void give_up();
     /// Gives up opening it and waits for that to end; flushes and closes; adds what was lost in

@@ -17,6 +17,8 @@ using metadata::NodeRecord;
 
 /// What may pass by itself is looked at again after this time, if nothing tells of a change.
 constexpr io::Duration kLookAgainAfter = 1s;
+/// How long a node may take to say how large it is, before another one is looked at.
+constexpr io::Duration kAnswerMax = 3s;
 /// Places that are not there yet are waited for a moment, lest the first ones that come decide.
 constexpr io::Duration kGatherAtStart = 500ms;
 
@@ -53,9 +55,11 @@ Outcome<> MirroredStorage::start(const Overruling& overruling) {
             fmt::format("a mirror has 1 to {} nodes, not {}", metadata::kNodesMax, nodes));
     stopping_ = is_final_ = was_fenced_ = begins_anew_ = false;
     overruling_ = overruling;
+    left_.reset();
     is_started_ = true;
     reason_ = "its nodes are being opened";
     since_ = around_.world.clock.wall_now();
+    noted_ends_ = around_.ends.recall(name());
     const auto share = [this](std::size_t bytes) {
         return MemoryShare(new block::Account(around_.pool, slabs(bytes)), Retire{&around_.pool});
     };
@@ -96,6 +100,10 @@ async::Task<void> MirroredStorage::run() {
                              : "it is formed anew, as a person has said",
                  false);
             begins_anew_ = false;
+            if (!was_fenced_) {
+                mirror_->end();  // no age is sent after the one that is noted
+                left_ = mirror_->newest_form();
+            }
             become_unformed();
             co_await take_down(around_.world.clock.now());
             co_await release_all();
@@ -119,7 +127,7 @@ void MirroredStorage::note(std::string reason, bool is_final) {
 async::Task<metadata::Situation> MirroredStorage::look() {
     metadata::Situation situation{.storage_name = name(), .head_id = around_.head.id};
     // Nodes that have grown have their superblocks where they ended before.
-    std::vector<SectorCount> sizes;
+    std::vector<SectorCount> sizes = noted_ends_;
     for (int round = 0; round < 2; ++round) {
         situation.places.clear();
         for (std::size_t at = 0; at < places_.size(); ++at)
@@ -136,10 +144,22 @@ async::Task<metadata::Situation> MirroredStorage::look() {
             });
         if (is_complete || sizes.empty()) break;
     }
+    note_ends_of(situation);
     situation.force = overruling_.force;
     situation.keep = overruling_.keep;
     situation.clean = overruling_.clean;
+    situation.left = left_;
     co_return situation;
+}
+
+/// Who waits remembers, too: his turn may come when all of them have grown.
+void MirroredStorage::note_ends_of(const metadata::Situation& situation) {
+    std::vector<SectorCount> ends;
+    for (const metadata::Place& seen : situation.places)
+        if (const auto* superblock = std::get_if<metadata::Superblock>(&seen.seen);
+            superblock != nullptr && superblock->form.name == name())
+            for (const NodeRecord& record : superblock->form.nodes) ends.push_back(record.size);
+    if (!ends.empty()) remember_ends(std::move(ends));
 }
 
 namespace {
@@ -178,6 +198,12 @@ async::Task<void> MirroredStorage::assemble() {
             co_await release_all();
             co_return;
         }
+        // Whoever had them before may have let them grow: a connection from before that doesn't
+        // reach their ends, and where they ended is what was the truth then.
+        if (!co_await refresh_sizes(wanted)) {
+            co_await release_all();
+            co_return;
+        }
         decision = metadata::decide(co_await look());
         if (stopping_) co_return;
         if (!std::ranges::includes(wanted, taking_part(decision, places_.size()))) {
@@ -198,6 +224,7 @@ async::Task<void> MirroredStorage::assemble() {
                                    : co_await take_over(std::get<metadata::Start>(decision));
         if (done) {
             overruling_ = {};
+            left_.reset();
             co_return;
         }
         note(done.error().text, false);
@@ -217,6 +244,23 @@ async::Task<bool> MirroredStorage::claim(const std::vector<std::size_t>& wanted,
         }
     }
     co_return true;
+}
+
+/// Of those that are connected, all at once; false if one does not say how large it is.
+async::Task<bool> MirroredStorage::refresh_sizes(const std::vector<std::size_t>& wanted) {
+    std::string failed;
+    async::Scope asking;
+    for (const std::size_t at : wanted)
+        if (places_[at]->is_connected()) asking.spawn(refresh_place(*places_[at], failed));
+    co_await asking.join();
+    if (!failed.empty()) note("waits for " + failed, false);
+    co_return failed.empty() && !stopping_;
+}
+
+async::Task<void> MirroredStorage::refresh_place(Place& place, std::string& failed) {
+    const io::TimePoint deadline = around_.world.clock.now() + kAnswerMax;
+    const Outcome<> asked = co_await place.member().refresh_size(deadline);
+    if (!asked) failed = fmt::format("{}: {}", place.name(), asked.error().text);
 }
 
 async::Task<void> MirroredStorage::release_all() {
@@ -355,6 +399,7 @@ async::Task<void> MirroredStorage::serve() {
     const auto goes_on = [&] { return !stopping_ && !begins_anew_ && mirror_->fenced().empty(); };
     while (goes_on()) {
         const std::uint64_t seen = events_count_;
+        if (!is_growing_) remember_ends(ends_in_force());
         co_await find_nodes();
         co_await close_those_that_left();
         if (!goes_on()) break;
@@ -376,7 +421,7 @@ async::Task<void> MirroredStorage::find_nodes() {
         if (place.cookie() || place.is_leaving() || place.is_in_hand() ||
             !place.is_to_be_looked_at())
             continue;
-        std::vector<SectorCount> sizes;
+        std::vector<SectorCount> sizes = noted_ends_;
         for (const NodeRecord& record : mirror_->form().nodes) sizes.push_back(record.size);
         const metadata::Place seen = co_await place.look(std::move(sizes));
         if (stopping_ || !mirror_->fenced().empty()) co_return;
@@ -513,13 +558,16 @@ async::Task<Outcome<>> MirroredStorage::stop(io::TimePoint deadline) {
         const io::TimePoint now = around_.world.clock.now();
         const io::TimePoint last = now + (deadline - now) * 7 / 8;
         mirror_->hurry();
-        if (co_await drained_until(last) && co_await mirror_->finish(last))
+        mirror_->growing().give_up();
+        go_on();
+        while (is_growing_)
+            if (!co_await io::wait_until(around_.world.clock, command_ended_, last)) break;
+        if (!is_growing_ && co_await drained_until(last) && co_await mirror_->finish(last))
             co_await release_all();
         else
             losses.push_back("not all that was asked could be done: it is as after a crash");
     }
     if (mirror_ != nullptr) mirror_->end();
-    for (auto& place : places_) place->member().give_up();
     {
         std::vector<std::string> dropped;  // said above, if anything was lost
         async::Scope closing;

@@ -42,6 +42,7 @@ class MirroredStorage final : public Storage,
     async::Task<Outcome<>> mark_clean(node::Cookie node, bool force) override;
     Outcome<> overrule(const Overruling& overruling) override;
     Outcome<> begin_comparison(bool repair) override;
+    async::Task<Outcome<>> grow(io::TimePoint deadline) override;
     Outcome<> set_resync(ResyncSettings settings) override;
     [[nodiscard]] std::optional<ResyncSettings> resync_settings() const override;
     [[nodiscard]] bool is_started() const override { return is_started_; }
@@ -55,7 +56,10 @@ class MirroredStorage final : public Storage,
     async::Task<Result<>> perform(block::Request& request) override;
     [[nodiscard]] std::optional<Problem> dead_end() const override;
     void member_changed(Member& member) override;
-    void member_ready(Member& member) override { member_changed(member); }
+    void member_ready(Member& member) override {
+        member.accept_size();  // of use or not: where a node ends is what its record says
+        member_changed(member);
+    }
     void member_lost(Member& member) override { member_changed(member); }
     void mirror_changed() override;
     void mirror_lost_changes() override { lose_changes(); }
@@ -64,12 +68,13 @@ class MirroredStorage final : public Storage,
     async::Task<void> run();
     async::Task<void> assemble();
     async::Task<metadata::Situation> look();
+    void note_ends_of(const metadata::Situation& situation);
     async::Task<bool> claim(const std::vector<std::size_t>& wanted, bool by_force);
     async::Task<Outcome<>> make();
     async::Task<Outcome<>> take_over(const metadata::Start& start);
     [[nodiscard]] Outcome<> check_places() const;
     [[nodiscard]] Outcome<metadata::Shape> shape_of_places() const;
-    [[nodiscard]] const Place* find_lost(const metadata::NodeRecord& record) const;
+    [[nodiscard]] Place* find_lost(const metadata::NodeRecord& record) const;
     [[nodiscard]] Outcome<metadata::Form> new_form() const;
     async::Task<void> serve();
     async::Task<void> find_nodes();
@@ -78,6 +83,8 @@ class MirroredStorage final : public Storage,
     async::Task<void> close_those_that_left();
     async::Task<void> commands_ended();
     async::Task<void> take_down(io::TimePoint deadline);
+    async::Task<bool> refresh_sizes(const std::vector<std::size_t>& wanted);
+    async::Task<void> refresh_place(Place& place, std::string& failed);
     async::Task<void> release_all();
     void make_mirror(metadata::Form form);
     void note(std::string reason, bool is_final);
@@ -94,6 +101,10 @@ class MirroredStorage final : public Storage,
     async::Task<Outcome<>> pass_over(node::Cookie node, io::TimePoint deadline);
     async::Task<Outcome<>> take_out(node::Cookie node, io::TimePoint deadline);
     async::Task<void> compare(bool repair);
+    async::Task<Outcome<>> refresh_sizes(io::TimePoint deadline);
+    Outcome<> note_ends(std::vector<SectorCount> ends);
+    void remember_ends(std::vector<SectorCount> ends);
+    [[nodiscard]] std::vector<SectorCount> ends_in_force() const;
     [[nodiscard]] Place* find(const Member& member) const;
     [[nodiscard]] Place* find(metadata::Cookie cookie) const;
     [[nodiscard]] NodeStatus status_of(const metadata::NodeRecord& record,
@@ -111,8 +122,11 @@ class MirroredStorage final : public Storage,
 
     bool is_started_ = false;
     Overruling overruling_;
-    bool begins_anew_ = false;  // as a person has said
-    std::size_t commands_ = 0;  // that use the mirror
+    bool begins_anew_ = false;            // as a person has said
+    std::optional<metadata::Form> left_;  // by that
+    std::size_t commands_ = 0;            // that use the mirror
+    bool is_growing_ = false;
+    std::vector<SectorCount> noted_ends_;
     async::WaitQueue command_ended_;
     std::string reason_;     // why it is not formed
     bool is_final_ = false;  // a person has to do something

@@ -235,13 +235,16 @@ async::Task<Outcome<>> MirroredStorage::remove_node(node::Cookie node, bool forc
 }
 
 async::Task<Outcome<>> MirroredStorage::take_out(node::Cookie node, io::TimePoint deadline) {
-    CO_TRY(const NodeRecord* const record, record_of(node));
-    const std::string type = record->type;
+    CO_TRY(const NodeRecord* const listed, record_of(node));
+    const NodeRecord record = *listed;  // the table may be another one by then
     Outcome<> removed = co_await mirror_->roster().remove(node, settings_.mirror.quorum, deadline);
     if (!removed)
         co_return refuse(removed.error().code,
-                         fmt::format("{} was not removed: {}", type, removed.error().text));
-    if (Place* const place = find(node)) {
+                         fmt::format("{} was not removed: {}", record.type, removed.error().text));
+    Place* place = find(node);
+    // It may not have been found since the mirror was formed anew.
+    if (place == nullptr) place = find_lost(record);
+    if (place != nullptr) {
         const auto is_it = [&](const MemberSpec& spec) { return spec.type == place->name(); };
         std::erase_if(settings_.members, is_it);
         std::erase_if(settings_.mirror.witnesses, is_it);
@@ -352,6 +355,8 @@ Outcome<> MirroredStorage::begin_comparison(bool repair) {
     if (const auto& view = mirror_->verify().view(); view && view->is_running)
         return refuse(ErrorCode::busy,
                       fmt::format("the copies of storage '{}' are being compared already", name()));
+    if (is_growing_)
+        return refuse(ErrorCode::busy, fmt::format("storage '{}' is growing just now", name()));
     scope_.spawn(compare(repair));
     return {};
 }
@@ -359,6 +364,88 @@ Outcome<> MirroredStorage::begin_comparison(bool repair) {
 async::Task<void> MirroredStorage::compare(bool repair) {
     const Command command(*this);
     static_cast<void>(co_await mirror_->verify().run(repair));  // what it found is in the status
+}
+
+// Growing ---------------------------------------------------------------------------------------
+
+async::Task<Outcome<>> MirroredStorage::grow(io::TimePoint deadline) {
+    const Command command(*this);
+    CO_TRY_VOID(check_serving());
+    if (is_growing_)
+        co_return refuse(ErrorCode::busy, fmt::format("storage '{}' is growing already", name()));
+    if (const auto& view = mirror_->verify().view(); view && view->is_running)
+        co_return refuse(ErrorCode::busy,
+                         fmt::format("the copies of storage '{}' are being compared: let that come "
+                                     "to its end first",
+                                     name()));
+    struct Growing {
+        MirroredStorage& storage;
+        explicit Growing(MirroredStorage& of) : storage(of) { storage.is_growing_ = true; }
+        ~Growing() {
+            storage.is_growing_ = false;
+            storage.go_on();
+            storage.mirror_changed();
+            storage.command_ended_.wake_all();
+        }
+        Growing(const Growing&) = delete;
+        Growing& operator=(const Growing&) = delete;
+    } const growing(*this);
+    Outcome<> grown = co_await refresh_sizes(deadline);
+    if (grown) {
+        pause();
+        if (!co_await drained_until(deadline))
+            grown = refuse(ErrorCode::timed_out, "requests that are under way take too long");
+        else if (grown = check_serving(); grown)
+            grown = co_await mirror_->growing().grow(deadline);
+    }
+    if (!grown)
+        co_return refuse(grown.error().code,
+                         fmt::format("storage '{}' has not grown: {}", name(), grown.error().text));
+    co_return grown;
+}
+
+/// Asks all nodes how large they are now, if they are all there and in sync.
+async::Task<Outcome<>> MirroredStorage::refresh_sizes(io::TimePoint deadline) {
+    CO_TRY_VOID(mirror_->growing().check_nodes());
+    std::vector<SectorCount> ends = ends_in_force();
+    for (std::size_t at = 0; at < places_.size(); ++at) {  // more may come meanwhile
+        Place& place = *places_[at];
+        if (!place.cookie() || place.is_witness() || place.is_leaving()) continue;
+        const std::string type = place.name();
+        const Outcome<> asked = co_await place.member().refresh_size(deadline);
+        CO_TRY_VOID(check_serving());
+        if (!asked)
+            co_return refuse(asked.error().code, fmt::format("{}: {}", type, asked.error().text));
+        ends.push_back(place.size());
+    }
+    CO_TRY_VOID(mirror_->growing().plan());
+    // Before anything is written there, and as long as something may be where it is now.
+    co_return note_ends(std::move(ends));
+}
+
+/// Where nodes end, or may be found, is remembered.
+Outcome<> MirroredStorage::note_ends(std::vector<SectorCount> ends) {
+    std::ranges::sort(ends);
+    const auto twice = std::ranges::unique(ends);
+    ends.erase(twice.begin(), twice.end());
+    if (ends == noted_ends_) return {};
+    TRY_VOID(around_.ends.note(name(), ends));
+    noted_ends_ = std::move(ends);
+    return {};
+}
+
+/// The same, where nothing hangs on it yet.
+void MirroredStorage::remember_ends(std::vector<SectorCount> ends) {
+    if (const auto noted = note_ends(std::move(ends)); !noted)
+        log::warning("storage {}: where its nodes end can't be noted: {}", name(),
+                     noted.error().text);
+}
+
+/// By its table.
+std::vector<SectorCount> MirroredStorage::ends_in_force() const {
+    std::vector<SectorCount> ends;
+    for (const NodeRecord& record : mirror_->form().nodes) ends.push_back(record.size);
+    return ends;
 }
 
 Outcome<> MirroredStorage::set_resync(ResyncSettings settings) {

@@ -13,6 +13,9 @@ using metadata::Holder;
 
 /// What is no node is looked at no sooner than this after the last time.
 constexpr io::Duration kLookAgainAfter = std::chrono::seconds(1);
+/// And asked how large it is no sooner than this, which takes a new connection; for so long.
+constexpr io::Duration kAskSizeEach = std::chrono::seconds(10);
+constexpr io::Duration kAnswerMax = std::chrono::seconds(3);
 
 /// Pings keep the lease, which is half of takeover: several of them, so that one may be late.
 io::Duration ping_each(const Settings& settings) { return settings.mirror.takeover / 10; }
@@ -74,6 +77,22 @@ void Place::accept_losses() {
     if (is_local()) accepted_change_ = member_.instance_change();
 }
 
+async::Task<Result<mirror::FoundSuperblock>> Place::find_at(std::vector<SectorCount> ends) {
+    ends.insert(ends.begin(), size());
+    co_return co_await mirror::find_superblock(*member_.device(), std::move(ends), memory_);
+}
+
+/// Another head may have let it grow: a connection from before that doesn't reach its end, and
+/// where that was there is nothing any more.
+async::Task<bool> Place::has_grown_unseen() {
+    const io::TimePoint now = around_.world.clock.now();
+    const bool is_due = asked_size_at_ && now >= *asked_size_at_ + kAskSizeEach;
+    if (is_due || !asked_size_at_) asked_size_at_ = now;
+    if (!is_due || is_local()) co_return false;
+    const SectorCount before = size();
+    co_return co_await member_.refresh_size(now + kAnswerMax) && size() > before;
+}
+
 async::Task<metadata::Place> Place::look(std::vector<SectorCount> sizes) {
     co_await looking_.acquire();
     struct Turn {
@@ -88,33 +107,30 @@ async::Task<metadata::Place> Place::look(std::vector<SectorCount> sizes) {
     }
     has_failed_look_ = true;  // until it has been read
     place.size = size();
-    sizes.insert(sizes.begin(), size());
-    std::optional<metadata::Reading> found;
-    for (const SectorCount end : sizes) {
-        if (end > size()) continue;
-        auto reading = co_await mirror::read_superblock(*member_.device(), end, memory_);
-        if (!reading) {
-            place.seen = metadata::Unreachable{
-                fmt::format("reading its superblock failed: {}", to_string(reading.error().code))};
-            co_return place;
-        }
-        if (reading->has_value()) superblock_end_ = end;
-        found =
-            found ? metadata::choose(*std::move(found), *std::move(reading)) : *std::move(reading);
+    auto found = co_await find_at(sizes);
+    if (found && !found->reading && co_await has_grown_unseen()) {
+        place.size = size();
+        found = co_await find_at(sizes);
+    }
+    if (!found) {
+        place.seen = metadata::Unreachable{
+            fmt::format("reading its superblock failed: {}", to_string(found.error().code))};
+        co_return place;
     }
     has_failed_look_ = false;
     place.instance = instance();
-    if (!found->has_value()) {
-        place.seen = found->error();
-    } else if (const metadata::Form& form = (*found)->form;
+    if (!found->reading) {
+        place.seen = found->reading.error();
+    } else if (const metadata::Form& form = found->reading->form;
                !is_witness_ && block_bytes() > form.block_bytes) {
         place.seen = metadata::Unreachable{
             fmt::format("it has blocks of {} bytes, and who uses the storage may write {}",
                         block_bytes(), form.block_bytes)};
         co_return place;
     } else {
-        cookie_ = (*found)->cookie;
-        place.seen = **found;
+        superblock_end_ = found->end;
+        cookie_ = found->reading->cookie;
+        place.seen = *found->reading;
     }
     if (!can_reserve()) co_return place;
     const auto reservation = co_await member_.remote()->read_reservation();
@@ -244,19 +260,14 @@ async::Task<Outcome<>> Place::admit(node::Visit& visit) {
 /// A plain server can't be reserved; what lies on it says who was there last.
 async::Task<Outcome<>> Place::admit_plain(node::Visit& visit) {
     if (!is_used_ || superblock_end_.value() == 0) co_return Outcome<>{};
-    std::optional<metadata::Reading> both;
     // No memory of the storage: who waits for this node may hold all that there is.
     std::vector<std::byte> bytes(metadata::kSuperblockBytes);
-    for (unsigned copy = 0; copy < metadata::kSuperblockCopies; ++copy) {
-        const auto read =
-            co_await visit.read(*metadata::superblock_place(superblock_end_, copy), bytes);
-        if (!read && read.error().code == ErrorCode::io_error) continue;  // one is enough
-        if (!read) co_return refuse(ErrorCode::node_lost, "reading its superblock failed");
-        auto reading = metadata::decode_superblock(bytes);
-        both = both ? metadata::choose(*std::move(both), std::move(reading)) : std::move(reading);
-    }
-    if (!both) co_return refuse(ErrorCode::node_lost, "reading its superblock failed");
-    co_return judge_.judge(*both);
+    const auto read = [&](SectorRange range, std::span<std::byte> into) {
+        return visit.read(range, into);
+    };
+    const auto found = co_await mirror::read_copies(superblock_end_, bytes, read);
+    if (!found) co_return refuse(ErrorCode::node_lost, "reading its superblock failed");
+    co_return judge_.judge(*found);
 }
 
 }  // namespace dst::storage

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "algorithm/mirror/backing.h"
+#include "algorithm/mirror/superblock_reader.h"
 #include "metadata/assembly.h"
 #include "node/gate.h"
 #include "storage/member.h"
@@ -37,7 +38,8 @@ class Place final : public mirror::Backing, private node::Gate {
     [[nodiscard]] bool is_witness() const { return is_witness_; }
     [[nodiscard]] bool is_local() const { return member_.remote() == nullptr; }
     /// Whole pages: how much of it counts.
-    [[nodiscard]] SectorCount size() const;
+    [[nodiscard]] SectorCount size() const override;
+    void moved(SectorCount end) override { superblock_end_ = end; }
     /// Of its device, which is there.
     [[nodiscard]] std::uint32_t block_bytes() const {
         return member_.device()->geometry().block_bytes;
@@ -93,6 +95,8 @@ class Place final : public mirror::Backing, private node::Gate {
     void accept_losses() override;
 
   private:
+    async::Task<Result<mirror::FoundSuperblock>> find_at(std::vector<SectorCount> ends);
+    async::Task<bool> has_grown_unseen();
     [[nodiscard]] bool can_reserve() const;
     [[nodiscard]] bool is_ours(const nbd::Reservation& reservation) const;
     async::Task<Outcome<>> admit(node::Visit& visit) override;
@@ -109,6 +113,7 @@ class Place final : public mirror::Backing, private node::Gate {
     std::optional<std::uint64_t> number_;  // of the reservation that we have
     bool is_granted_ = false;              // that claim was answered: nobody else's change comes
     io::TimePoint look_again_at_;
+    std::optional<io::TimePoint> asked_size_at_;  // nothing: it has not been looked at yet
     std::string why_stranger_;
     bool is_in_hand_ = false;
     bool has_failed_look_ = false;

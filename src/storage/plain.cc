@@ -131,7 +131,6 @@ std::string PlainStorage::obstacle() const {
 async::Task<Outcome<>> PlainStorage::stop(io::TimePoint deadline) {
     stopping_ = true;
     std::vector<std::string> losses;
-    for (auto& placed : members_) placed->member.give_up();
     {
         async::Scope closing;
         for (auto& placed : members_) closing.spawn(placed->member.close(deadline, losses));

@@ -94,6 +94,7 @@ void Storage::become_formed() {
 
 void Storage::become_unformed() {
     is_formed_ = false;
+    unpaused_.wake_all();
     since_ = around_.world.clock.wall_now();
     changes_.wake_all();
 }
@@ -101,7 +102,8 @@ void Storage::become_unformed() {
 async::Task<Outcome<>> Storage::formed(io::TimePoint deadline) {
     while (!is_formed_) {
         if (const auto end = dead_end()) co_return std::unexpected(*end);
-        if (stopping_ || !is_started()) co_return refuse(ErrorCode::cancelled, "it is stopped");
+        if (!is_started()) co_return refuse(ErrorCode::busy, obstacle());
+        if (stopping_) co_return refuse(ErrorCode::cancelled, "it is being stopped");
         if (around_.ending) co_return refuse(ErrorCode::shutting_down, "the daemon is stopping");
         if (!co_await io::wait_until(around_.world.clock, changes_, deadline) && !is_formed_)
             co_return refuse(ErrorCode::timed_out, obstacle());
@@ -110,7 +112,27 @@ async::Task<Outcome<>> Storage::formed(io::TimePoint deadline) {
 }
 
 async::Task<void> Storage::drained() {
-    while (in_flight_ > 0) co_await idle_.wait();
+    while (in_flight_ > 0 || held_ > 0) co_await idle_.wait();
+}
+
+void Storage::go_on() {
+    is_paused_ = false;
+    unpaused_.wake_all();
+}
+
+/// An error: it is over for good, or lasts too long.
+async::Task<Result<>> Storage::pause_is_over() {
+    const io::TimePoint patience =
+        settings_.hold ? around_.world.clock.now() + *settings_.hold : io::TimePoint::max();
+    ++held_;
+    bool is_in_time = true;
+    while (is_paused_ && !stopping_ && is_formed_ && is_in_time)
+        is_in_time = co_await io::wait_until(around_.world.clock, unpaused_, patience);
+    if (--held_ == 0) idle_.wake_all();
+    if (!is_formed_ || stopping_)
+        co_return fail(ErrorCode::shutting_down, "the storage is not running");
+    if (is_paused_) co_return fail(ErrorCode::io_error, "held for too long");
+    co_return Result<>{};
 }
 
 void Storage::lose_changes() { instance_ = draw(around_.world.random); }
@@ -132,6 +154,7 @@ async::Task<Result<>> Storage::execute(block::Request& request) {
         InFlight& operator=(const InFlight&) = delete;
     };
     if (!is_formed_) co_return fail(ErrorCode::shutting_down, "the storage is not running");
+    if (is_paused_) CO_TRY_VOID(co_await pause_is_over());
     const InFlight in_flight(*this);
     const io::Clock& clock = around_.world.clock;
     const io::TimePoint asked_at = clock.turn_time();
@@ -175,6 +198,13 @@ async::Task<Outcome<>> Storage::mark_clean(node::Cookie, bool) { co_return refus
 Outcome<> Storage::overrule(const Overruling&) { return refuse_as_no_mirror(); }
 
 Outcome<> Storage::begin_comparison(bool) { return refuse_as_no_mirror(); }
+
+async::Task<Outcome<>> Storage::grow(io::TimePoint) {
+    co_return refuse(ErrorCode::unsupported,
+                     fmt::format("storage '{}' is {}: it grows by one more node, with 'dst node "
+                                 "add'",
+                                 name(), settings_.algorithm));
+}
 
 Outcome<> Storage::set_resync(ResyncSettings) { return refuse_as_no_mirror(); }
 

@@ -22,6 +22,7 @@
 #include "io/world.h"
 #include "node/local.h"
 #include "node/remote.h"
+#include "storage/ends.h"
 
 namespace dst::storage {
 
@@ -180,6 +181,7 @@ struct Surroundings {
     block::Account& connections;
     algorithm::Registry& registry;
     node::HeadIdentity head;
+    Ends ends;
     /// The daemon is told to stop: whoever waits for nodes gives up.
     bool ending = false;
     /// Woken with each storage's `changes()`.
@@ -249,6 +251,8 @@ class Storage : public block::Device {
     /// Begins to compare the copies, and to make them equal if `repair`; `status` tells how far it
     /// is and what it found.
     virtual Outcome<> begin_comparison(bool repair);
+    /// Takes the size that its nodes allow, which have grown. Requests wait meanwhile. Suspends.
+    virtual async::Task<Outcome<>> grow(io::TimePoint deadline);
     virtual Outcome<> set_resync(ResyncSettings settings);
     /// While it is stopped: what it is made of at its next start. Its name and algorithm stay, and
     /// so does whoever refers to it.
@@ -291,12 +295,16 @@ class Storage : public block::Device {
 
     void become_formed();
     void become_unformed();
+    [[nodiscard]] std::size_t held_by_pause() const { return held_; }
     /// What was not flushed may be lost: it is another instance to all who use it.
     void lose_changes();
     /// Waits until no request is under way. Suspends.
     async::Task<void> drained();
     /// The same until `deadline`; false if some are. Suspends.
     async::Task<bool> drained_until(io::TimePoint deadline);
+    /// Requests that come wait, until `go_on` or for as long as `hold`. They are none under way.
+    void pause() { is_paused_ = true; }
+    void go_on();
 
     Surroundings& around_;
     Settings settings_;
@@ -305,6 +313,8 @@ class Storage : public block::Device {
     Changes changes_;
 
   private:
+    async::Task<Result<>> pause_is_over();
+
     std::uint64_t instance_;
     bool is_formed_ = false;
     block::Measures measures_;
@@ -312,6 +322,9 @@ class Storage : public block::Device {
     async::RangeLock locks_;
     std::size_t in_flight_ = 0;
     async::WaitQueue idle_;
+    bool is_paused_ = false;
+    std::size_t held_ = 0;  // by the pause
+    async::WaitQueue unpaused_;
 };
 
 /// As its algorithm and its settings ask for.

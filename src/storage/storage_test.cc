@@ -117,7 +117,9 @@ class StorageTest : public testing::Test {
     block::Account connections{pool, 2};
     block::Account payloads{pool, 4};
     algorithm::Registry registry;
-    Surroundings around{reactor->world(), pool, connections, registry, {.id = 3, .incarnation = 1}};
+    Surroundings around{
+        reactor->world(),      pool, connections, registry, {.id = 3, .incarnation = 1},
+        {reactor->world(), ""}};
     std::vector<std::unique_ptr<Storage>> storages;
     async::Scope scope;
 };
@@ -262,6 +264,9 @@ TEST_F(StorageTest, a_storage_that_waits_is_stopped_in_time_and_can_start_again)
             EXPECT_LT(t.now() - before, 1s);
             EXPECT_EQ(storage.status().state, State::stopped);
             EXPECT_FALSE(storage.is_started());
+            const auto waited = co_await storage.formed(t.now() + 1s);
+            EXPECT_EQ(waited.error().code, ErrorCode::busy) << "it is nobody's end";
+            EXPECT_NE(waited.error().text.find("dst storage start v"), std::string::npos);
         }
         co_await t.form(below);
         (void)t.file("late", 8);

@@ -15,6 +15,7 @@ ENDPOINTS = [
     ("POST", "/v1/storages", True), ("DELETE", "/v1/storages/{storage}", False),
     ("POST", "/v1/storages/{storage}/start", False), ("POST", "/v1/storages/{storage}/stop", False),
     ("POST", "/v1/assemblies", True), ("POST", "/v1/storages/{storage}/verify", True),
+    ("POST", "/v1/storages/{storage}/grow", False),
     ("POST", "/v1/storages/{storage}/resync", True), ("POST", "/v1/storages/{storage}/nodes", True),
     ("DELETE", "/v1/storages/{storage}/nodes", True),
     ("DELETE", "/v1/storages/{storage}/nodes/{node}", False),

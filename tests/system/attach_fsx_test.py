@@ -1,7 +1,6 @@
 #!/usr/bin/python3
 """Random operations on an attached mirror, compared with a model in memory: tests/tools/fsx.cc."""
 
-# ctest: serial (loop devices are the host's)
 import os
 import sys
 

@@ -10,7 +10,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(__file__), "../support"))
 from lab import Lab, check, main, run, test, wait_until
 from lab_attach import (Mount, attach, check_filesystem, clean_up_after, do, ends_well, fio,
                         loops_of, make_filesystem, mounts_below, timed, wait_nothing_left)
-from lab_mirror import fill, start_exporters, start_mirror, wait_in_sync
+from lab_mirror import disk_of, fill, start_exporters, start_mirror, wait_in_sync
 
 SIZE = "300M"
 
@@ -21,15 +21,24 @@ def mirror(lab, size=SIZE, **settings):
                                    **settings)
 
 
+def used_bytes(path):
+    return os.stat(path).st_blocks * 512
+
+
 def use_filesystem(lab, kind):
-    _, head = mirror(lab, "400M")
+    exporters, head = mirror(lab, "400M")
     device = attach(lab, head, "vol", "--via", "fuse")
     check(device.startswith("/dev/loop"), f"it is {device}")
     make_filesystem(kind, device)
     with Mount(lab, device) as mounted:
         ends_well(fio(lab, "fio", mounted.path + "/data", size="64M"))
         os.unlink(mounted.path + "/data")
+        do("sync", "-f", mounted.path)
+        used = [used_bytes(disk_of(lab, exporter)) for exporter in exporters]
         do("fstrim", "-v", mounted.path)
+        freed = [before - used_bytes(disk_of(lab, exporter))
+                 for before, exporter in zip(used, exporters)]
+        check(min(freed) >= 60 << 20, f"trimming has freed {freed} bytes of the disks")
         with open(mounted.path + "/kept", "wb") as file:
             kept = lab.random.randbytes(1 << 20)
             file.write(kept)

@@ -89,6 +89,9 @@ class Writer:
             "/v1/tree/{file}": {"value": self.random.choice(["1", "4096", "100\n"])},
             "/v1/exports": {"name": self.name(), "device": self.random.choice(
                 ["memory:1M", f"storage:{self.name()}"])},
+            # A file alone: a block device would take the host's loop devices.
+            "/v1/attachments": {"name": self.name(), "via": "fuse", "file": True},
+            "/v1/attachments/{storage}": {"force": True},
             "/v1/algorithms": {"file": "/nowhere/algorithm.so"}}[path]).encode()
 
     def cookies(self):

@@ -130,7 +130,8 @@ Task<int> count_all(io::World world, block::BufferPool& pool) {
 
     algorithm::Registry registry;
     if (!registry.register_algorithm("linear", "", algorithm::make_linear)) co_return 1;
-    storage::Surroundings around{world, pool, connections, registry, {.id = 1, .incarnation = 1}};
+    storage::Surroundings around{
+        world, pool, connections, registry, {.id = 1, .incarnation = 1}, {world, ""}};
     const auto remote = [&](const std::string& disk) {
         return storage::MemberSpec{
             .place = storage::RemotePlace{exporter.listening().front(), disk},

@@ -19,6 +19,8 @@ class Backing {
 
     /// There is one, with a size.
     [[nodiscard]] virtual block::Device& device() const = 0;
+    /// How much of the device counts, in whole pages; it may grow.
+    [[nodiscard]] virtual SectorCount size() const = 0;
     /// It answers, as far as is known.
     [[nodiscard]] virtual bool is_connected() const = 0;
     /// Since when it has been asked and has answered nothing. Nothing: it answers, or there is no
@@ -41,6 +43,8 @@ class Backing {
     virtual void accept_losses() {}
     /// Connects anew to one that was taken, and forgets what was between us: it may be free again.
     virtual void begin_anew() {}
+    /// Its metadata lies before this end from now on.
+    virtual void moved(SectorCount /*end*/) {}
     /// Makes sure that it is this head's alone, as far as it can be had without force; the text
     /// says who has it. Suspends.
     virtual async::Task<Outcome<>> claim() = 0;

@@ -90,6 +90,16 @@ struct Core {
     std::vector<std::unique_ptr<Node>> retired;
     std::unique_ptr<Regions> regions;
 
+    /// The size of what `regions` and the nodes' writers speak of, while that of the age in force
+    /// is smaller: all ages that are sent have this one.
+    struct Growth {
+        Shape shape;
+        SectorIndex zero_from;
+    };
+    std::optional<Growth> growth;
+    /// No change of ages begins.
+    bool holds_ages = false;
+
     /// Nodes that come are taken in: the bits are loaded, and whom the first age names is settled.
     bool takes_in = false;
     bool is_serving = false;
@@ -105,7 +115,7 @@ struct Core {
     async::WaitQueue progress;
 
     [[nodiscard]] Bits& bits() const { return regions->bits; }
-    [[nodiscard]] const Shape& shape() const { return form->shape; }
+    [[nodiscard]] const Shape& shape() const { return regions->shape(); }
     [[nodiscard]] Node* find(metadata::Cookie cookie) const {
         for (const auto& node : nodes)
             if (node->cookie == cookie) return node.get();
@@ -123,6 +133,16 @@ struct Core {
         CHECK(at != nodes.end());
         retired.push_back(std::move(*at));
         nodes.erase(at);
+    }
+    /// Runs one of the node's writers until it is stopped.
+    template <typename Writer>
+    void begin_writing(Node& node, Writer& writer) {
+        ++node.writers;
+        scope.spawn([](Core& core, Node& its, Writer& runs) -> async::Task<void> {
+            co_await runs.run();
+            --its.writers;
+            core.progress.wake_all();
+        }(*this, node, writer));
     }
     /// Null if the table in force does not have it.
     [[nodiscard]] const metadata::NodeRecord* record(const Node& node) const {

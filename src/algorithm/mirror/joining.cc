@@ -36,9 +36,11 @@ class Use {
 }  // namespace
 
 bool Joining::may_begin(const Node& node) const {
+    const io::TimePoint now = core_.world.clock.now();
     return core_.takes_in && node.state == NodeState::away && node.is_connected() &&
-           !node.silent_since && !node.backing->is_taken() && node.is_quiet() &&
-           core_.record(node) != nullptr && core_.world.clock.now() >= node.try_again_at;
+           // Not just a ping that is under way: whoever looks in step with pings always sees one.
+           !node.is_silent(now, core_.settings.grace / 2) && !node.backing->is_taken() &&
+           node.is_quiet() && core_.record(node) != nullptr && now >= node.try_again_at;
 }
 
 async::Task<void> Joining::take_in(Node& node) {
@@ -96,28 +98,28 @@ async::Task<Outcome<>> Joining::look_at(Node& node) {
     const Outcome<> claimed = co_await node.backing->claim();
     node.is_held_elsewhere = !claimed && claimed.error().code == ErrorCode::not_permitted;
     if (!claimed) co_return claimed;
-    const metadata::NodeRecord* const record = core_.record(node);
-    if (record == nullptr) co_return refuse("it is not in the table any more");
-    const SectorCount size = metadata::whole_pages(node.backing->device().geometry().size);
-    if (size < record->size)
+    if (core_.record(node) == nullptr) co_return refuse("it is not in the table any more");
+    const SectorCount size = node.backing->size();
+    if (size < node.size)
         co_return refuse(
             fmt::format("it has {} sectors and had {}: restore the disk that was there",
-                        size.value(), record->size.value()));
-    auto reading =
-        co_await read_superblock(node.backing->device(), record->size, core_.memory.metadata);
-    if (!reading)
-        co_return refuse(reading.error().code, fmt::format("its superblock can't be read: {}",
-                                                           to_string(reading.error().code)));
-    if (!*reading && !is_new(node, reading->error()))
+                        size.value(), node.size.value()));
+    auto looked =
+        co_await find_superblock(node.backing->device(), {size, node.size}, core_.memory.metadata);
+    if (!looked)
+        co_return refuse(looked.error().code, fmt::format("its superblock can't be read: {}",
+                                                          to_string(looked.error().code)));
+    const metadata::Reading& reading = looked->reading;
+    if (!reading && !is_new(node, reading.error()))
         co_return refuse(
             fmt::format("it {}: restore the disk that was there, or let another one take its place "
                         "(dst node replace)",
-                        metadata::to_string(reading->error())));
+                        metadata::to_string(reading.error())));
     Bitmap own(core_.shape().regions(), true);  // of a new one nothing is right
-    if (*reading) {
-        const metadata::Superblock& found = **reading;
+    if (reading) {
+        const metadata::Superblock& found = *reading;
         CO_TRY(const bool is_all_stale, judge(node, found));
-        node.sequence = found.sequence;
+        node.sequence = looked->sequence;
         if (!node.is_witness) {
             CO_TRY(own, co_await own_doubts(node, found, is_all_stale));
         }
@@ -130,7 +132,10 @@ async::Task<Outcome<>> Joining::look_at(Node& node) {
         node.begin_copying(core_.shape().regions());
     }
     begin_superblocks(node);
-    if (*reading) node.superblock->assume((*reading)->form.history.age);
+    // One that lies where the node ended before, or will end, is not where it will be looked for.
+    const bool is_in_place = reading && looked->end == node.size;
+    if (is_in_place && reading->self().size == node.size)
+        node.superblock->assume(reading->form.history.age);
     if (const FormHandle form = membership_.for_others();
         form != nullptr && form->find(node.cookie) != nullptr)
         node.superblock->send(form);
@@ -217,8 +222,7 @@ void Joining::begin_superblocks(Node& node) {
         node.backing->device(), node.size, node.cookie, node.sequence, core_.memory.metadata,
         core_.world.clock, core_.progress);
     node.pages.reset();
-    ++node.writers;
-    core_.scope.spawn(run_superblocks(node));
+    core_.begin_writing(node, *node.superblock);
 }
 
 void Joining::begin_pages(Node& node, bool all) {
@@ -235,20 +239,7 @@ void Joining::begin_pages(Node& node, bool all) {
         node.pages->write_all();
     else
         for (const PageNumber page : core_.bits().pages()) node.pages->assume_durable(page);
-    ++node.writers;
-    core_.scope.spawn(run_pages(node));
-}
-
-async::Task<void> Joining::run_superblocks(Node& node) {
-    co_await node.superblock->run();
-    --node.writers;
-    core_.progress.wake_all();
-}
-
-async::Task<void> Joining::run_pages(Node& node) {
-    co_await node.pages->run();
-    --node.writers;
-    core_.progress.wake_all();
+    core_.begin_writing(node, *node.pages);
 }
 
 }  // namespace dst::mirror

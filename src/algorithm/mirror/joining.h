@@ -45,8 +45,6 @@ class Joining {
                                             bool is_all_stale);
     [[nodiscard]] bool is_new(const Node& node, const metadata::Unreadable& found) const;
     [[nodiscard]] Outcome<bool> judge(const Node& node, const metadata::Superblock& found) const;
-    async::Task<void> run_superblocks(Node& node);
-    async::Task<void> run_pages(Node& node);
 
     Core& core_;
     Membership& membership_;

@@ -35,10 +35,14 @@ bool is_attached_in(const Form& form, const Node& node) {
 
 async::Task<void> Membership::run() {
     while (!core_.is_over()) {
-        if (auto next = plan()) {
+        if (core_.holds_ages) {
+            co_await core_.progress.wait();
+        } else if (auto next = plan()) {
             const std::shared_ptr<Wish> wish = next->wish;
             if (wish != nullptr) wish->is_sent = true;
+            is_carrying_out_ = true;
             const bool is_in_force = co_await carry_out(std::move(next->form));
+            is_carrying_out_ = false;
             if (wish != nullptr) wish->is_done = is_in_force;
             if (is_in_force) core_.changed();
         } else if (!unmark())
@@ -53,10 +57,16 @@ Form Membership::successor() const {
     next.history = metadata::next_generation(forgetful(newest_form().history));
     next.head = core_.head;
     next.stopped_cleanly = next.is_forming = false;
-    for (NodeRecord& record : next.nodes)
-        if (const Node* const node = core_.find(record.cookie);
-            node != nullptr && node->is_connected())
-            record.instance = node->backing->instance();
+    if (core_.growth) {
+        next.shape = core_.growth->shape;
+        next.zero_from = core_.growth->zero_from;
+    }
+    for (NodeRecord& record : next.nodes) {
+        const Node* const node = core_.find(record.cookie);
+        if (node == nullptr) continue;
+        record.size = node->size;
+        if (node->is_connected()) record.instance = node->backing->instance();
+    }
     return next;
 }
 
@@ -332,6 +342,7 @@ void Membership::send_to_others(const FormHandle& form) {
 
 void Membership::conclude(const FormHandle& form) {
     const FormHandle before = std::exchange(core_.form, form);
+    if (core_.growth && form->shape == core_.growth->shape) core_.growth.reset();
     sent_.clear();
     std::vector<std::string> names;
     for (const NodeRecord& record : form->nodes)

@@ -65,7 +65,7 @@ class Membership {
     }
     /// What nodes get that are not named in it; null before the first one.
     [[nodiscard]] FormHandle for_others() const { return for_others_; }
-    [[nodiscard]] bool is_changing() const { return !sent_.empty(); }
+    [[nodiscard]] bool is_changing() const { return is_carrying_out_ || !sent_.empty(); }
     /// Another head has so many nodes that no age can be formed any more. Says who.
     [[nodiscard]] std::string fence() const;
     /// Nobody can be asked without these: whom requests wait for, why, and until when, for a
@@ -118,6 +118,7 @@ class Membership {
     std::vector<FormHandle> sent_;  // since the one in force, none of them in force
     FormHandle for_others_;
     std::deque<std::shared_ptr<Wish>> wishes_;  // oldest first
+    bool is_carrying_out_ = false;
     bool has_marked_ = false;  // regions as stale for nodes that an age was to leave out
 };
 

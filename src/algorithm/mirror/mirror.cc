@@ -36,6 +36,7 @@ Mirror::Mirror(io::World& world, Memory memory, metadata::Head head, Settings se
       joining_(core_, membership_, resync_),
       roster_(core_, membership_, joining_),
       verify_(core_, membership_, changes_),
+      growing_(core_, membership_, changes_, flushes_),
       watch_(core_, membership_, lease_, flushes_, joining_) {
     core_.regions = std::make_unique<Regions>(form.shape, form.storage_id);
     for (const NodeRecord& record : form.nodes) {
@@ -161,6 +162,8 @@ async::Task<Outcome<>> Mirror::assemble(Takeover takeover) {
         co_return refuse(ErrorCode::node_lost,
                          fmt::format("{} was lost while it was being assembled", node->type));
     begin_serving();
+    if (!co_await growing_.make_rest_zero())
+        co_return refuse(ErrorCode::cancelled, "it was stopped while it was being assembled");
     co_return Outcome<>{};
 }
 
@@ -172,11 +175,11 @@ void Mirror::declare_bits(const Node& source) {
 }
 
 async::Task<Outcome<>> Mirror::take_as_attached(Node& node) {
-    const auto reading =
-        co_await read_superblock(node.backing->device(), node.size, core_.memory.metadata);
-    if (!reading || !*reading)
+    const auto found = co_await find_superblock(
+        node.backing->device(), {node.backing->size(), node.size}, core_.memory.metadata);
+    if (!found || !found->reading)
         co_return refuse(fmt::format("the superblock of {} can't be read", node.type));
-    node.sequence = (*reading)->sequence;
+    node.sequence = found->sequence;
     // What it took and did not make durable is so from here on (rule 6).
     const Result<> flushed = co_await core_.deliveries.ask(node, {.op = Op::flush});
     if (!flushed)
@@ -265,7 +268,7 @@ block::Geometry Mirror::geometry() const {
             algorithm::merge_limits(whole, node->backing->device().geometry());
     // As long as it lives, whoever comes and goes.
     whole.block_bytes = core_.form->block_bytes;
-    whole.size = core_.shape().data_size;
+    whole.size = core_.form->shape.data_size;
     whole.can_flush = whole.can_trim = true;
     whole.read_only = false;
     return whole;
@@ -361,6 +364,8 @@ void Mirror::end() {
     for (const auto& node : core_.nodes) {
         if (node->pages != nullptr) node->pages->stop();
         if (node->superblock != nullptr) node->superblock->stop();
+        if (node->next_pages != nullptr) node->next_pages->stop();
+        if (node->next_superblock != nullptr) node->next_superblock->stop();
     }
     core_.progress.wake_all();
     core_.deliveries.wake_all();

@@ -11,6 +11,7 @@
 //     membership   who is attached: ages       joining         how a node comes back
 //     resync       what it lacks is copied     watch, lease    what time brings
 //     roster       nodes come in, and go       verify          copies are compared
+//     growing      as its nodes have
 #pragma once
 
 #include <optional>
@@ -22,6 +23,7 @@
 #include "algorithm/mirror/core.h"
 #include "algorithm/mirror/evening.h"
 #include "algorithm/mirror/flushes.h"
+#include "algorithm/mirror/growing.h"
 #include "algorithm/mirror/joining.h"
 #include "algorithm/mirror/lease.h"
 #include "algorithm/mirror/membership.h"
@@ -86,6 +88,7 @@ class Mirror {
     // Live changes. Only while it serves.
 
     [[nodiscard]] Roster& roster() { return roster_; }
+    [[nodiscard]] Growing& growing() { return growing_; }
     [[nodiscard]] Verify& verify() { return verify_; }
     [[nodiscard]] const Verify& verify() const { return verify_; }
     /// The window of a resync, and how often its worker looks when there is nothing to do.
@@ -160,6 +163,7 @@ class Mirror {
     Joining joining_;
     Roster roster_;
     Verify verify_;
+    Growing growing_;
     Watch watch_;
     bool is_watching_ = false;
     async::Scope scope_;  // last: its tasks use all of the above

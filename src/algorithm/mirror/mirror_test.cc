@@ -25,9 +25,10 @@ using metadata::Cookie;
 /// A disk in memory behind a link that can be cut.
 class FakeNode final : public Backing, public block::Device {
   public:
-    FakeNode(Cookie cookie, SectorCount size) : id(cookie), disk(size, cookie) {}
+    FakeNode(Cookie cookie, SectorCount size) : id(cookie), disk(size + size, cookie), end(size) {}
 
     [[nodiscard]] block::Device& device() const override { return const_cast<FakeNode&>(*this); }
+    [[nodiscard]] SectorCount size() const override { return end; }
     [[nodiscard]] bool is_connected() const override { return connected; }
     [[nodiscard]] std::optional<io::TimePoint> silent_since() const override { return silent; }
     [[nodiscard]] std::string reason() const override { return connected ? "connected" : "cut"; }
@@ -43,6 +44,7 @@ class FakeNode final : public Backing, public block::Device {
 
     [[nodiscard]] block::Geometry geometry() const override {
         block::Geometry geometry = disk.geometry();
+        geometry.size = end;
         geometry.block_bytes = block_bytes;
         return geometry;
     }
@@ -79,10 +81,10 @@ class FakeNode final : public Backing, public block::Device {
 
     /// Bitmaps are between the data and the superblocks.
     [[nodiscard]] bool is_held_back(const Request& request) const {
-        const SectorIndex end = metadata::superblock_place(disk.geometry().size, 0)->first;
+        const SectorIndex superblocks = metadata::superblock_place(end, 0)->first;
         if (request.op != Op::write || request.range.first < SectorIndex(kDataSectors))
             return false;
-        return request.range.first < end ? holds_bits_back : holds_superblocks_back;
+        return request.range.first < superblocks ? holds_bits_back : holds_superblocks_back;
     }
     /// As a kernel does that could not write its cache: old data is back.
     Task<void> forget() {
@@ -93,7 +95,8 @@ class FakeNode final : public Backing, public block::Device {
 
     static constexpr std::uint64_t kDataSectors = 8192;
     const Cookie id;
-    node::MemoryDevice disk;
+    node::MemoryDevice disk;  // as large as it may grow
+    SectorCount end;
     bool connected = true;
     std::optional<io::TimePoint> silent;  // although connected
     bool fail_changes = false;
@@ -197,10 +200,10 @@ class MirrorTest : public testing::Test, public Owner {
         Request request{.op = Op::flush};
         co_return co_await mirror->execute(request);
     }
-    std::vector<std::byte> content(FakeNode& node) {
+    std::vector<std::byte> content(FakeNode& node, std::uint64_t from = 0) {
         std::vector<std::byte> all(FakeNode::kDataSectors * kSectorBytes);
         Request request{.op = Op::read,
-                        .range = {SectorIndex(0), SectorCount(FakeNode::kDataSectors)},
+                        .range = {SectorIndex(from), SectorCount(FakeNode::kDataSectors)},
                         .data = all};
         reactor_done(node.disk.execute(request));
         return all;
@@ -913,6 +916,109 @@ TEST_F(MirrorTest, an_age_gets_the_votes_of_those_that_it_leaves_out) {
         co_await t.until_state(1, NodeState::attached);
         co_await t.until_state(2, NodeState::attached);
         EXPECT_TRUE(co_await t.write(0, 8, 1));
+    });
+}
+
+TEST_F(MirrorTest, it_grows_when_all_nodes_have) {
+    run([](MirrorTest& t) -> Task<void> {
+        co_await t.create(2);
+        const std::uint64_t before = t.mirror->geometry().size.value();
+        EXPECT_NE(before % 128, 0u);  // its last region is a part of one
+        EXPECT_TRUE((co_await t.write(before - 8, 8, 0x33)).has_value());
+        t.nodes[0]->end = SectorCount(24576);
+        const auto too_soon = co_await t.mirror->growing().grow(t.soon());
+        EXPECT_FALSE(too_soon.has_value());
+        EXPECT_TRUE(too_soon.error().text.starts_with("L: node1 has")) << too_soon.error().text;
+        t.nodes[1]->end = SectorCount(24584);
+        const auto grown = co_await t.mirror->growing().grow(t.soon());
+        EXPECT_TRUE(grown.has_value()) << grown.error().text;
+        const std::uint64_t after = t.mirror->geometry().size.value();
+        EXPECT_EQ(after, before + 8192);
+        EXPECT_EQ(t.mirror->form().shape.data_size.value(), after);
+        EXPECT_EQ(t.mirror->form().nodes[1].size, SectorCount(24584));
+        EXPECT_EQ(t.mirror->form().zero_from.value(), 0u);
+        EXPECT_EQ(co_await t.read(before - 1), 0x33);
+        // Where the metadata was, and what is new.
+        for (const std::uint64_t at : {before, before + 8, std::uint64_t{16383}, after - 1})
+            EXPECT_EQ(co_await t.read(at), 0);
+        EXPECT_TRUE((co_await t.write(after - 8, 8, 0x44)).has_value());
+        EXPECT_TRUE((co_await t.flush()).has_value());
+
+        // It is taken over as it is now.
+        const metadata::Form form = t.mirror->form();
+        co_await t.end();
+        t.make(form);
+        const auto assembled = co_await t.mirror->assemble(
+            {.first = t.next_form(form, 77, 2), .source = 2, .others = {1}});
+        EXPECT_TRUE(assembled.has_value()) << assembled.error().text;
+        EXPECT_EQ(co_await t.read(before - 1), 0x33);
+        EXPECT_EQ(co_await t.read(after - 1), 0x44);
+        co_await t.until_state(0, NodeState::attached);
+    });
+}
+
+// A head that died when the age of the new size was in force had not made zero what follows the
+// data of before.
+TEST_F(MirrorTest, what_a_head_that_grew_it_has_left_is_made_zero_by_the_next_one) {
+    run([](MirrorTest& t) -> Task<void> {
+        co_await t.create(2);
+        const std::uint64_t before = t.mirror->geometry().size.value();
+        EXPECT_TRUE((co_await t.write(before - 8, 8, 0x33)).has_value());
+        for (const auto& node : t.nodes) node->end = SectorCount(24576);
+        EXPECT_TRUE((co_await t.mirror->growing().grow(t.soon())).has_value());
+        metadata::Form form = t.mirror->form();
+        co_await t.end();
+        t.spoil(0, before + 3);
+        t.spoil(1, before + 5);
+        form.zero_from = SectorIndex(before);
+        t.make(form);
+        const auto assembled = co_await t.mirror->assemble(
+            {.first = t.next_form(form, 77, 1), .source = 1, .others = {2}});
+        EXPECT_TRUE(assembled.has_value()) << assembled.error().text;
+        EXPECT_EQ(t.mirror->form().zero_from.value(), 0u);
+        co_await t.until_state(1, NodeState::attached);
+        EXPECT_EQ(co_await t.read(before - 1), 0x33);
+        for (const std::uint64_t at : {before + 3, before + 5}) EXPECT_EQ(co_await t.read(at), 0);
+        // All of the region; what follows was never written.
+        auto first = t.content(*t.nodes[0], before / 128 * 128);
+        auto second = t.content(*t.nodes[1], before / 128 * 128);
+        first.resize(128 * kSectorBytes);
+        second.resize(128 * kSectorBytes);
+        EXPECT_EQ(first, second);
+    });
+}
+
+TEST_F(MirrorTest, growing_is_given_up_as_long_as_no_age_says_so) {
+    run([](MirrorTest& t) -> Task<void> {
+        co_await t.create(3);
+        const SectorCount before = t.mirror->geometry().size;
+        const auto age = t.mirror->form().history.age;
+        EXPECT_TRUE((co_await t.write(0, 8, 0x11)).has_value());
+        EXPECT_TRUE((co_await t.flush()).has_value());
+        for (const auto& node : t.nodes) node->end = SectorCount(24576);
+        t.nodes[1]->holds_superblocks_back = true;
+        async::Scope scope;
+        Outcome<> grown;
+        scope.spawn([](MirrorTest& of, Outcome<>& done) -> Task<void> {
+            done = co_await of.mirror->growing().grow(of.soon());
+        }(t, grown));
+        const auto deadline = t.soon();
+        while (t.nodes[1]->held_back == 0 && t.world.clock.now() < deadline)
+            co_await io::sleep_for(t.world.clock, 5ms);
+        EXPECT_EQ(t.mirror->form().history.age, age);
+        t.connect(1, false);
+        co_await scope.join();
+        EXPECT_FALSE(grown.has_value());
+        EXPECT_TRUE(grown.error().text.starts_with("L: node1 is away")) << grown.error().text;
+        EXPECT_EQ(t.mirror->geometry().size, before);
+        co_await t.until_state(1, NodeState::away);
+        EXPECT_TRUE((co_await t.write(0, 8, 0x22)).has_value());
+        t.nodes[1]->holds_superblocks_back = false;
+        t.connect(1, true);
+        co_await t.until_state(1, NodeState::attached);
+        const auto again = co_await t.mirror->growing().grow(t.soon());
+        EXPECT_TRUE(again.has_value()) << again.error().text;
+        EXPECT_EQ(co_await t.read(0), 0x22);
     });
 }
 

@@ -25,7 +25,7 @@ struct Node {
 
     const metadata::Cookie cookie;
     const std::uint8_t slot;
-    const SectorCount size;  // where it ends, so where its metadata is
+    SectorCount size;  // where it ends, so where its metadata is
     const bool is_witness;
     const std::string type;  // as the tree shows it
     /// Null while nobody knows where it is.
@@ -51,6 +51,7 @@ struct Node {
     bool is_leaving = false;
     /// Since when it does not answer; nothing while it does.
     std::optional<io::TimePoint> silent_since;
+    bool was_connected = false;  // when it was looked at last
     /// It is looked at no sooner: it left because it failed, or can't join as it is.
     io::TimePoint try_again_at;
     io::Duration backoff{};
@@ -75,7 +76,11 @@ struct Node {
     /// While it is one of those that are written to.
     std::unique_ptr<PageWriter> pages;
     std::unique_ptr<SuperblockWriter> superblock;
-    std::uint64_t sequence = 0;  // of the superblock that was found there
+    std::uint64_t sequence = 0;  // of the superblock that was written there last, or found
+    /// While the mirror grows: its new end, and what writes there.
+    SectorCount next_size;
+    std::unique_ptr<PageWriter> next_pages;
+    std::unique_ptr<SuperblockWriter> next_superblock;
 
     // Counted for status and metrics.
     std::uint64_t read_errors = 0;

@@ -70,6 +70,7 @@ async::Task<void> PageWriter::run() {
             co_await io::wait_until(clock_, work_, due);
         if (!stopping_) co_await write_batch();
     }
+    has_ended_ = true;
 }
 
 async::Task<void> PageWriter::write_batch() {

@@ -38,6 +38,8 @@ class PageWriter final : private Bits::Watcher {
     /// Writes until `stop`; what fails is tried again some time later. Runs once. Suspends.
     async::Task<void> run();
     void stop();
+    /// It was stopped, and nothing is under way.
+    [[nodiscard]] bool has_ended() const { return has_ended_; }
     /// Somebody waits: what has changed is to be written now.
     void hurry();
 
@@ -71,6 +73,7 @@ class PageWriter final : private Bits::Watcher {
     std::optional<io::TimePoint> busy_since_;
     bool hurried_ = false;
     bool stopping_ = false;
+    bool has_ended_ = false;
     async::WaitQueue work_;
 };
 

@@ -22,6 +22,7 @@ Regions::Regions(const Shape& shape, const metadata::StorageId& storage)
       locked_(shape.regions()),
       fresh_(shape.regions()),
       uneven_(shape.regions()),
+      failed_(shape.regions()),
       unsettled_(shape.regions()),
       changed_(shape.regions()),
       is_listed_(shape.regions()) {}
@@ -49,6 +50,11 @@ void Regions::note_changed(RegionIndex region) {
     if (changed_.test(region)) return;
     changed_.set(region);
     changed_list_.push_back(region);
+}
+
+void Regions::doubt_failed() {
+    for (auto run = failed_.next_run(RegionIndex(0)); run; run = failed_.next_run(run->end()))
+        uneven_.set(*run);
 }
 
 void Regions::make_even(RegionRange regions) {
@@ -105,6 +111,7 @@ void Regions::flush_succeeded(Flush& flush, io::TimePoint now) {
         if (changed_.test(region) || in_flight_[region.value()] > 0 || uneven_.test(region))
             continue;
         unsettled_.clear(region);
+        failed_.clear(region);
         list_settled(region, now);
     }
     keep(std::move(flush.changed));

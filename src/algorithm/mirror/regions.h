@@ -53,7 +53,13 @@ class Regions {
     // Uneven: a change failed on all nodes, so each may hold any part of it. Unsettled until it is
     // made equal.
     [[nodiscard]] const Bitmap& uneven() const { return uneven_; }
-    void make_uneven(RegionRange regions) { uneven_.set(regions); }
+    void make_uneven(RegionRange regions) {
+        uneven_.set(regions);
+        failed_.set(regions);
+    }
+    /// A node may have forgotten what is not durable there. Nobody writes again what of it came of
+    /// changes that failed, and others may have been given that: they are uneven once more.
+    void doubt_failed();
     /// They are equal again, if not durably: as after a change.
     void make_even(RegionRange regions);
 
@@ -90,6 +96,7 @@ class Regions {
     Bitmap locked_;
     Bitmap fresh_;
     Bitmap uneven_;
+    Bitmap failed_;  // a change failed there, and no flush has succeeded since they are even
     Bitmap unsettled_;
     Bitmap changed_;  // since the last flush began
     std::vector<RegionIndex> changed_list_;

@@ -15,12 +15,15 @@ using block::Op;
 using block::Request;
 using namespace std::chrono_literals;
 
-/// What is copied in one go, in sectors.
+/// What is copied in one go, in sectors, at most.
 constexpr SectorCount kPiece{(256 << 10) >> kSectorShift};
+/// A window is at least so many pieces, but for those that have too few regions.
+constexpr std::uint64_t kPiecesOfWindow = 8;
 /// How often the number of pieces is thought over.
 constexpr io::Duration kAdaptEach = 100ms;
-/// How much may be copied before the node is asked to make it durable.
-constexpr SectorCount kFlushEach{(64 << 20) >> kSectorShift};
+/// How much may be copied before the node is asked to make it durable. While it does so much may be
+/// copied once more.
+constexpr SectorCount kFlushEach{(32 << 20) >> kSectorShift};
 
 bool is_zero(std::span<const std::byte> data) {
     return data[0] == std::byte{0} &&
@@ -36,8 +39,10 @@ struct Resync::Course {
     /// Regions that are being copied, and those that no source could give.
     Bitmap in_hand;
     Bitmap unreadable;
-    SectorCount unflushed{};
-    std::size_t windows = 0;
+    SectorCount window{};     // what is in hand
+    SectorCount unflushed{};  // copied since a flush began
+    bool is_flushing = false;
+    bool has_failed = false;  // to flush
     async::Scope scope{};
 };
 
@@ -45,16 +50,27 @@ bool Resync::goes_on(const Course& course) {
     return course.target.membership == course.membership && !course.target.is_leaving;
 }
 
-/// The next stale regions that nobody has in hand, as many as a window holds; nothing if there are
-/// none at the moment.
-std::optional<RegionRange> Resync::next_window(const Course& course) const {
+/// As much of the window as is copied in one go: whole regions, at least one.
+RegionCount Resync::piece() const {
+    const std::uint64_t region = core_.shape().region_size().value();
+    const std::uint64_t most =
+        std::min(core_.settings.resync_size.value() / kPiecesOfWindow, kPiece.value());
+    return RegionCount(std::max<std::uint64_t>(1, most / region));
+}
+
+/// The next stale regions that nobody has in hand, as many as are copied in one go and fit the
+/// window; nothing if there are none at the moment.
+std::optional<RegionRange> Resync::next_piece(const Course& course) const {
     const Bitmap& stale = core_.bits().stale(course.target.slot);
-    const std::uint64_t most = std::max<std::uint64_t>(
-        1, core_.settings.resync_size.value() / core_.shape().region_size().value());
-    const auto is_wanted = [&](RegionIndex region) {
-        return stale.test(region) && !course.target.is_copied(region) &&
-               !course.in_hand.test(region) && !course.unreadable.test(region) &&
-               !core_.regions->is_locked({region, RegionCount(1)});
+    const std::uint64_t region = core_.shape().region_size().value();
+    const std::uint64_t window =
+        std::max<std::uint64_t>(1, core_.settings.resync_size.value() / region);
+    const std::uint64_t in_hand = course.window.value() / region;
+    if (in_hand >= window) return std::nullopt;
+    const std::uint64_t most = std::min(piece().value(), window - in_hand);
+    const auto is_wanted = [&](RegionIndex at) {
+        return stale.test(at) && !course.target.is_copied(at) && !course.in_hand.test(at) &&
+               !course.unreadable.test(at) && !core_.regions->is_locked({at, RegionCount(1)});
     };
     for (const RegionIndex from : {course.cursor, RegionIndex(0)}) {
         for (auto at = stale.next_set(from); at; at = stale.next_set(*at + RegionCount(1))) {
@@ -81,26 +97,27 @@ async::Task<void> Resync::run(Node& node) {
     courses_.push_back(&course);
     log::info("storage {}: {} has {} sectors to be copied", core_.settings.name, node.type,
               left_to_copy(node).value());
-    while (goes_on(course) && !core_.is_over()) {
+    while (goes_on(course) && !core_.is_over() && !course.has_failed) {
         adapt();
-        const auto window = pieces_ < pieces_allowed_ && course.unflushed < kFlushEach
-                                ? next_window(course)
-                                : std::nullopt;
-        if (window) {
-            course.cursor =
-                window->end() < RegionIndex(size.value()) ? window->end() : RegionIndex(0);
-            course.in_hand.set(*window);
-            ++course.windows;
+        const bool is_much = course.unflushed >= kFlushEach;
+        const auto next = pieces_ < pieces_allowed_ && !is_much ? next_piece(course) : std::nullopt;
+        if (next) {
+            course.cursor = next->end() < RegionIndex(size.value()) ? next->end() : RegionIndex(0);
+            course.in_hand.set(*next);
+            course.window += whole_size(*next);
             ++pieces_;
-            course.scope.spawn(copy_window(course, *window));
+            course.scope.spawn(copy_piece(course, *next));
             continue;
         }
-        if (course.windows > 0) {
+        const bool is_idle = course.window.value() == 0;
+        if (!course.is_flushing && node.copied->any() && (is_much || is_idle)) {
+            course.is_flushing = true;
+            course.unflushed = SectorCount();
+            course.scope.spawn(flush_copied(course));
+            continue;
+        }
+        if (!is_idle || course.is_flushing) {
             co_await core_.progress_until(core_.world.clock.now() + kAdaptEach);
-            continue;
-        }
-        if (node.copied->any()) {
-            if (!co_await flush_copied(course)) break;
             continue;
         }
         if (!stale.any()) break;
@@ -113,30 +130,53 @@ async::Task<void> Resync::run(Node& node) {
     core_.changed();
 }
 
-async::Task<void> Resync::copy_window(Course& course, RegionRange regions) {
+SectorCount Resync::whole_size(RegionRange regions) const {
+    return SectorCount(regions.count.value() * core_.shape().region_size().value());
+}
+
+async::Task<void> Resync::copy_piece(Course& course, RegionRange regions) {
     {
         Locked locked(core_, regions);
-        bool goes_well = co_await locked.alone() && goes_on(course);
-        for (RegionIndex at = regions.first; goes_well && at < regions.end(); ++at) {
-            Result<> done;
-            // What was never written reads as zeroes, whatever is there.
-            if (!core_.regions->is_unwritten(at))
-                done = co_await copy(course, core_.shape().sectors_of(at));
-            goes_well = goes_on(course) && !core_.is_over();
-            if (!goes_well) break;
-            if (!done) {
-                course.unreadable.set(at);
-                continue;
-            }
-            course.target.copied->set(at);
-            done_ += core_.shape().region_size();
-        }
+        if (co_await locked.alone() && goes_on(course)) co_await copy_regions(course, regions);
     }
     course.in_hand.clear(regions);
+    course.window -= whole_size(regions);
     course.unflushed += core_.shape().sectors_of(regions).count;
-    --course.windows;
     --pieces_;
     core_.progress.wake_all();
+}
+
+/// They are locked. Those that follow each other are copied in one go; if that fails, each by
+/// itself, so that one that can't be read leaves the others alone.
+async::Task<void> Resync::copy_regions(Course& course, RegionRange regions) {
+    for (RegionIndex at = regions.first; at < regions.end();) {
+        RegionRange run{at, RegionCount(1)};
+        // What was never written reads as zeroes, whatever is there.
+        const bool is_unwritten = core_.regions->is_unwritten(at);
+        while (run.end() < regions.end() && core_.regions->is_unwritten(run.end()) == is_unwritten)
+            run.count += RegionCount(1);
+        at = run.end();
+        if (is_unwritten || co_await copy(course, core_.shape().sectors_of(run))) {
+            if (!goes_on(course) || core_.is_over()) co_return;
+            note_copied(course, run);
+            continue;
+        }
+        if (run.count == RegionCount(1)) course.unreadable.set(run);
+        for (RegionIndex each = run.first; run.count > RegionCount(1) && each < run.end(); ++each) {
+            if (!goes_on(course) || core_.is_over()) co_return;
+            const Result<> done = co_await copy(course, core_.shape().sectors_of(each));
+            if (!goes_on(course) || core_.is_over()) co_return;
+            if (done)
+                note_copied(course, {each, RegionCount(1)});
+            else
+                course.unreadable.set(each);
+        }
+    }
+}
+
+void Resync::note_copied(Course& course, RegionRange regions) {
+    course.target.copied->set(regions);
+    done_ += whole_size(regions);
 }
 
 /// An error: it could not be read anywhere, or the target does not take it and leaves.
@@ -174,34 +214,40 @@ async::Task<Result<>> Resync::copy(Course& course, SectorRange range) {
 
 /// Compares without the data, where both ends can. False if they differ, or can't.
 async::Task<bool> Resync::is_equal(Node& source, Node& target, SectorRange range) {
-    ++source.in_flight;
-    const auto there = co_await source.backing->device().digest(range);
-    --source.in_flight;
-    if (!there) co_return false;
-    ++target.in_flight;
-    const auto here = co_await target.backing->device().digest(range);
-    --target.in_flight;
-    co_return here && *here == *there;
+    Result<Digest> there = fail(ErrorCode::cancelled, "");
+    Result<Digest> here = there;
+    async::Scope both;
+    both.spawn(digest(source, range, there));
+    both.spawn(digest(target, range, here));
+    co_await both.join();
+    co_return here&& there && *here == *there;
+}
+
+async::Task<void> Resync::digest(Node& node, SectorRange range, Result<Digest>& found) {
+    ++node.in_flight;
+    found = co_await node.backing->device().digest(range);
+    --node.in_flight;
 }
 
 /// What is copied, and durable there, is stale no more.
-async::Task<Result<>> Resync::flush_copied(Course& course) {
+async::Task<void> Resync::flush_copied(Course& course) {
     Node& target = course.target;
     std::swap(*target.copied, *target.being_flushed);
     const Result<> done = co_await core_.deliveries.ask(target, {.op = Op::flush});
-    if (!goes_on(course)) co_return fail(ErrorCode::cancelled, "");
+    course.is_flushing = false;
+    course.has_failed = !done;
+    core_.progress.wake_all();
+    if (!goes_on(course)) co_return;
     if (!done) {
         membership_.expel(target,
                           fmt::format("flushing it failed: {}", to_string(done.error().code)));
-        co_return done;
+        co_return;
     }
     const Bitmap& flushed = *target.being_flushed;
     for (auto run = flushed.next_run(RegionIndex(0)); run; run = flushed.next_run(run->end()))
         core_.bits().clear(Bits::stale_of(target.slot), *run);
     target.being_flushed->clear_all();
-    course.unflushed = SectorCount();
     core_.changed();
-    co_return done;
 }
 
 void Resync::note_latency(io::Duration took) {

@@ -1,9 +1,9 @@
 // Resync: what a joining node lacks is copied to it. Rule 5 of design §7.
 //
-// A window slides over the regions that are stale there; regions in it are locked, once the changes
-// that were there are answered, copied from an attached node, and take changes again from then on.
-// They stay stale until the node has flushed them. So it may be interrupted anywhere, and goes on
-// from what the bits say, after any number of restarts.
+// A window slides over the regions that are stale there, and several pieces of it are in hand at a
+// time: regions are locked, once the changes that were there are answered, copied from an attached
+// node, and take changes again from then on. They stay stale until the node has flushed them. So it
+// may be interrupted anywhere, and goes on from what the bits say, after any number of restarts.
 #pragma once
 
 #include <cstdint>
@@ -40,11 +40,16 @@ class Resync {
   private:
     /// What a copying of one node has in hand.
     struct Course;
-    async::Task<void> copy_window(Course& course, RegionRange regions);
+    async::Task<void> copy_piece(Course& course, RegionRange regions);
+    async::Task<void> copy_regions(Course& course, RegionRange regions);
+    void note_copied(Course& course, RegionRange regions);
     async::Task<Result<>> copy(Course& course, SectorRange range);
     async::Task<bool> is_equal(Node& source, Node& target, SectorRange range);
-    async::Task<Result<>> flush_copied(Course& course);
-    [[nodiscard]] std::optional<RegionRange> next_window(const Course& course) const;
+    static async::Task<void> digest(Node& node, SectorRange range, Result<Digest>& found);
+    async::Task<void> flush_copied(Course& course);
+    [[nodiscard]] RegionCount piece() const;
+    [[nodiscard]] std::optional<RegionRange> next_piece(const Course& course) const;
+    [[nodiscard]] SectorCount whole_size(RegionRange regions) const;
     [[nodiscard]] SectorCount left_to_copy(const Node& node) const;
     void adapt();
     [[nodiscard]] static bool goes_on(const Course& course);

@@ -1,36 +1,50 @@
 #include "algorithm/mirror/superblock_reader.h"
 
+#include <algorithm>
 #include <optional>
+
+#include "base/check.h"
 
 namespace dst::mirror {
 
 async::Task<Result<metadata::Reading>> read_superblock(block::Device& device, SectorCount size,
                                                        block::Account& account) {
-    std::optional<metadata::Reading> both;
-    unsigned unreadable = 0;
-    for (unsigned copy = 0; copy < metadata::kSuperblockCopies; ++copy) {
-        const auto place = metadata::superblock_place(size, copy);
-        if (!place) co_return fail(ErrorCode::out_of_range, "the node is too small");
-        const block::Buffer buffer = co_await account.allocate(metadata::kSuperblockBytes);
-        if (!buffer) co_return fail(ErrorCode::no_memory, "memory is given up");
-        const auto bytes = buffer.bytes().first(metadata::kSuperblockBytes);
-        block::Request request{.op = block::Op::read,
-                               .if_connected = true,
-                               .range = *place,
-                               .data = bytes,
-                               .buffer = &buffer};
-        const Result<> done = co_await device.execute(request);
-        // A bad sector costs one copy; of two, one is enough.
-        const bool is_bad = !done && done.error().code == ErrorCode::io_error;
-        if (!done && (!is_bad || ++unreadable == metadata::kSuperblockCopies))
-            co_return std::unexpected(done.error());
-        metadata::Reading reading = is_bad ? metadata::Reading(std::unexpected(metadata::Unreadable{
-                                                 .kind = metadata::Unreadable::Kind::damaged,
-                                                 .what = "a copy of its superblock can't be read"}))
-                                           : metadata::decode_superblock(bytes);
-        both = both ? metadata::choose(*std::move(both), std::move(reading)) : std::move(reading);
+    const block::Buffer buffer = co_await account.allocate(metadata::kSuperblockBytes);
+    if (!buffer) co_return fail(ErrorCode::no_memory, "memory is given up");
+    block::Request request{.op = block::Op::read, .if_connected = true, .buffer = &buffer};
+    const auto read = [&](SectorRange range, std::span<std::byte> bytes) {
+        request.range = range;
+        request.data = bytes;
+        return device.execute(request);
+    };
+    co_return co_await read_copies(size, buffer.bytes().first(metadata::kSuperblockBytes), read);
+}
+
+async::Task<Result<FoundSuperblock>> find_superblock(block::Device& device,
+                                                     std::vector<SectorCount> ends,
+                                                     block::Account& account) {
+    CHECK(!ends.empty());
+    const SectorCount size = ends.front();
+    std::optional<FoundSuperblock> found;
+    for (std::size_t at = 0; at < ends.size(); ++at) {
+        const SectorCount end = ends[at];
+        const auto before = std::span(ends).first(at);
+        const bool was_looked_at = std::ranges::find(before, end) != before.end();
+        if (end > size || was_looked_at) continue;
+        CO_TRY(metadata::Reading reading, co_await read_superblock(device, end, account));
+        const std::uint64_t sequence = reading ? reading->sequence : 0;
+        if (reading) ends.push_back(reading->self().size);
+        if (!found) {
+            found.emplace(std::move(reading), end, sequence);
+            continue;
+        }
+        found->sequence = std::max(found->sequence, sequence);
+        const bool is_better =
+            reading && (!found->reading || reading->sequence > found->reading->sequence);
+        found->reading = metadata::choose(std::move(found->reading), std::move(reading));
+        if (is_better) found->end = end;
     }
-    co_return *std::move(both);
+    co_return *std::move(found);
 }
 
 }  // namespace dst::mirror

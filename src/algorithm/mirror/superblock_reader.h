@@ -1,6 +1,12 @@
 // Reads the superblock of a node that nobody is in yet.
 #pragma once
 
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <utility>
+#include <vector>
+
 #include "async/task.h"
 #include "block/buffer.h"
 #include "block/device.h"
@@ -12,5 +18,43 @@ namespace dst::mirror {
 /// a link. Suspends.
 async::Task<Result<metadata::Reading>> read_superblock(block::Device& device, SectorCount size,
                                                        block::Account& account);
+
+/// The same of a node that only `read(range, bytes)` can read, which gives a `Task<Result<>>`.
+/// `bytes`: room for a copy. A copy that it fails to read with `io_error` counts as damaged; if it
+/// does so with both, or in another way, that is the error. Suspends.
+template <typename Read>
+async::Task<Result<metadata::Reading>> read_copies(SectorCount size, std::span<std::byte> bytes,
+                                                   Read read) {
+    std::optional<metadata::Reading> both;
+    unsigned unreadable = 0;
+    for (unsigned copy = 0; copy < metadata::kSuperblockCopies; ++copy) {
+        const auto place = metadata::superblock_place(size, copy);
+        if (!place) co_return fail(ErrorCode::out_of_range, "the node is too small");
+        const Result<> done = co_await read(*place, bytes);
+        // A bad sector costs one copy; of two, one is enough.
+        const bool is_bad = !done && done.error().code == ErrorCode::io_error;
+        if (!done && (!is_bad || ++unreadable == metadata::kSuperblockCopies))
+            co_return std::unexpected(done.error());
+        metadata::Reading reading = is_bad ? metadata::Reading(std::unexpected(metadata::Unreadable{
+                                                 .kind = metadata::Unreadable::Kind::damaged,
+                                                 .what = "a copy of its superblock can't be read"}))
+                                           : metadata::decode_superblock(bytes);
+        both = both ? metadata::choose(*std::move(both), std::move(reading)) : std::move(reading);
+    }
+    co_return *std::move(both);
+}
+
+struct FoundSuperblock {
+    metadata::Reading reading;
+    SectorCount end;             // where it was
+    std::uint64_t sequence = 0;  // the greatest that was seen, wherever
+};
+
+/// A node whose end has moved has superblocks at several ends: looks at each of `ends`, the
+/// device's own first, that is not beyond that one; and where what it finds says that the node
+/// ends. The greatest sequence counts. Fails as the one above. Suspends.
+async::Task<Result<FoundSuperblock>> find_superblock(block::Device& device,
+                                                     std::vector<SectorCount> ends,
+                                                     block::Account& account);
 
 }  // namespace dst::mirror

@@ -13,7 +13,7 @@ constexpr io::Duration kTryAgainAfter = std::chrono::seconds(1);
 }  // namespace
 
 SuperblockWriter::SuperblockWriter(block::Device& device, SectorCount size, metadata::Cookie cookie,
-                                   std::uint64_t sequence, block::Account& account,
+                                   std::uint64_t& sequence, block::Account& account,
                                    io::Clock& clock, async::WaitQueue& progress)
     : device_(device),
       places_{*metadata::superblock_place(size, 0), *metadata::superblock_place(size, 1)},
@@ -57,11 +57,13 @@ async::Task<void> SuperblockWriter::run() {
         while (failure_ && !stopping_ && clock_.now() < due)
             co_await io::wait_until(clock_, work_, due);
     }
+    has_ended_ = true;
 }
 
 async::Task<Result<>> SuperblockWriter::write(const metadata::Form& form) {
     const block::Buffer buffer = co_await account_.allocate(metadata::kSuperblockBytes);
     if (!buffer) co_return fail(ErrorCode::no_memory, "memory is given up");
+    if (stopping_) co_return fail(ErrorCode::cancelled, "stopped");
     const auto bytes = buffer.bytes().first<metadata::kSuperblockBytes>();
     const metadata::Superblock superblock{.form = form, .cookie = cookie_, .sequence = ++sequence_};
     CHECK(metadata::broken_rule(superblock) == nullptr);

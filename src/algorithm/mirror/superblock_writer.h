@@ -24,9 +24,10 @@ using FormHandle = std::shared_ptr<const metadata::Form>;
 class SuperblockWriter {
   public:
     /// `size`: the node's, whole pages, large enough; `sequence`: of what it holds now, 0 if it
-    /// holds nothing. `progress` is woken whenever something is durable. All outlive it.
+    /// holds nothing; all writers of a node count on from there. `progress` is woken whenever
+    /// something is durable. All outlive it.
     SuperblockWriter(block::Device& device, SectorCount size, metadata::Cookie cookie,
-                     std::uint64_t sequence, block::Account& account, io::Clock& clock,
+                     std::uint64_t& sequence, block::Account& account, io::Clock& clock,
                      async::WaitQueue& progress);
 
     /// `form` is to be written; an earlier one that was not begun is left out.
@@ -42,7 +43,10 @@ class SuperblockWriter {
     [[nodiscard]] const std::optional<Error>& failure() const { return failure_; }
     /// Since when the device has not answered; nothing if nothing is asked of it.
     [[nodiscard]] const std::optional<io::TimePoint>& busy_since() const { return busy_since_; }
+    /// No superblock takes a sequence after this; one that has may still be written.
     void stop();
+    /// It was stopped, and nothing is under way.
+    [[nodiscard]] bool has_ended() const { return has_ended_; }
 
   private:
     async::Task<Result<>> write(const metadata::Form& form);
@@ -50,7 +54,7 @@ class SuperblockWriter {
     block::Device& device_;
     const std::array<SectorRange, metadata::kSuperblockCopies> places_;
     const metadata::Cookie cookie_;
-    std::uint64_t sequence_;
+    std::uint64_t& sequence_;
     block::Account& account_;
     io::Clock& clock_;
     async::WaitQueue& progress_;
@@ -59,6 +63,7 @@ class SuperblockWriter {
     std::optional<Error> failure_;
     std::optional<io::TimePoint> busy_since_;
     bool stopping_ = false;
+    bool has_ended_ = false;
     async::WaitQueue work_;
 };
 

@@ -78,6 +78,9 @@ void Watch::look_at(Node& node) {
         node.silent_since = silent_since;
     else if (!node.silent_since)
         node.silent_since = silent_since.value_or(core_.world.clock.now());
+    const bool is_connected = node.is_connected();
+    if (std::exchange(node.was_connected, is_connected) && !is_connected && node.takes_part())
+        core_.regions->doubt_failed();
     // The attached ones are left out by the next age, when that may be made.
     const bool is_late = node.is_silent(core_.world.clock.now(), core_.settings.grace);
     if (node.is_joining() && (is_late || node.is_taken()))

@@ -99,9 +99,10 @@ struct FuseFile::Calls {
         // while he does; the kernel would wait for all of them together, whatever comes.
         const bool is_around = (info->flags & O_DIRECT) != 0 && of(request).is_coherent_;
         info->direct_io = is_around ? 1 : 0;
-        // As of a disk: what is cached stays while somebody has it open. (Else the kernel drops it
-        // now, and waits for all that is being read, beyond the reach of any signal.)
-        info->keep_cache = of(request).opens_ > 0 ? 1 : 0;
+        // As of a disk: what is cached stays while it is in use. (Else the kernel drops it now, and
+        // waits for all that is being read, beyond the reach of any signal.)
+        const bool is_used = of(request).opens_ > 0 || of(request).content_.is_busy();
+        info->keep_cache = is_used ? 1 : 0;
         ++of(request).opens_;
         if (::fuse_reply_open(request, info) != 0) --of(request).opens_;
     }

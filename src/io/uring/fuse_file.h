@@ -39,6 +39,8 @@ class FuseContent {
     [[nodiscard]] virtual std::span<std::byte> room() = 0;
     /// To be answered through the file, once. `data` is of a write, the front of `room()`.
     virtual void take(const FuseCall& call, std::span<std::byte> data) = 0;
+    /// A call is not answered yet.
+    [[nodiscard]] virtual bool is_busy() const = 0;
     /// Whoever waits for that answer got a signal.
     virtual void interrupt(std::uint64_t id) = 0;
 };
