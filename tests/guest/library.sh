@@ -1,6 +1,7 @@
 # What the scripts of tests in a guest share; sh of busybox. Everything that waits has a bound.
 
-say() { echo "say: $*"; }
+# say WORDS: tells the host, and how many seconds the guest has run.
+say() { echo "say: $(cut -d' ' -f1 /proc/uptime) s: $*"; }
 fail() {
     echo "fail: $*"
     for log in /run/*/log; do
