@@ -22,6 +22,9 @@ foreach(folder IN ITEMS peers sim system guest)
         add_test(NAME ${folder}/${name} COMMAND ${script})
         set_tests_properties(${folder}/${name} PROPERTIES LABELS ${folder} TIMEOUT 600
             ENVIRONMENT "DST=${CMAKE_BINARY_DIR}/dst;DST_BUILD=${CMAKE_BINARY_DIR};DST_SOURCE=${CMAKE_SOURCE_DIR};${sanitizer_environment}")
+        if(folder STREQUAL guest)  # an emulated machine takes both processors as it is
+            set_tests_properties(guest/${name} PROPERTIES RESOURCE_LOCK guest)
+        endif()
         file(STRINGS ${script} head LIMIT_COUNT 20)
         if("${head}" MATCHES "ctest: serial")
             set_tests_properties(${folder}/${name} PROPERTIES RUN_SERIAL ON)

@@ -1,5 +1,6 @@
 #!/usr/bin/python3
-"""ext4 and xfs on an attached mirror: exporters are killed under load, nobody notices."""
+"""ext4 and xfs on an attached mirror: exporters are killed and stopped under load, nobody
+notices."""
 
 import os
 import sys
@@ -25,6 +26,12 @@ for type in ext4 xfs; do
         wait_until 60 "$name is back" storage_is running
         goes_on 20
     done
+    kill -STOP $(pid_of two)
+    goes_on 30
+    say "goes on while two is stopped"
+    kill -CONT $(pid_of two)
+    wait_until 60 "two is back" storage_is running
+    goes_on 20
     end_writing
     fstrim /mnt || fail fstrim
     umount /mnt

@@ -102,6 +102,13 @@ attach() {
     if [ ! -b "$device" ]; then fail "'$device' is no block device"; fi
 }
 
+# attached_again: waits until a new daemon has attached what its last life had; name in $device.
+attached_again() { wait_until 30 "vol is attached again" has_device; }
+has_device() {
+    device=$(on_head status --json | tr -d ' \n' | sed -n 's/.*"device":"\([^"]*\)".*/\1/p')
+    [ -b "$device" ]
+}
+
 # make_fs TYPE, check_fs TYPE: on $device, which is not mounted.
 make_fs() {
     case $1 in

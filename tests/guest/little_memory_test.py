@@ -14,15 +14,15 @@ from guest_lab import main, test
 SECONDS = int(os.environ.get("GUEST_SECONDS", "60"))
 
 SCRIPT = """
-MEMORY=16M
+MEMORY=32M
 exporters
 head_daemon
 attach
 make_fs ext4
 mount_fs ext4
 # As much may be dirty as there is memory, and little of that is left.
-echo 60 >/proc/sys/vm/dirty_ratio
-echo 50 >/proc/sys/vm/dirty_background_ratio
+echo 50 >/proc/sys/vm/dirty_ratio
+echo 40 >/proc/sys/vm/dirty_background_ratio
 free=$(sed -n 's/^MemAvailable: *\\([0-9]*\\) kB/\\1/p' /proc/meminfo)
 ballast=$((free / 1024 - FREE_MB))
 if [ $ballast -lt 1 ]; then fail "the guest has but $free kB to begin with"; fi
@@ -65,7 +65,7 @@ done
 umount /mnt
 check_fs ext4
 within 5 on_head detach vol
-""".replace("SECONDS", str(SECONDS)).replace("FREE_MB", "70")
+""".replace("SECONDS", str(SECONDS)).replace("FREE_MB", "120")
 
 
 def goes_on(lab, way):

@@ -42,7 +42,7 @@ SECOND = COMMON + """
 mount -t ext4 /dev/vdd /state
 exporters
 head_daemon
-attach
+attached_again
 mount_fs $FS
 umount /mnt
 check_fs $FS
