@@ -22,4 +22,7 @@ Outcome<Kind> parse_kind(std::string_view text) {
     return refuse(fmt::format("'{}' is no way to attach: choose ublk, nbd or fuse", text));
 }
 
+/// Most leave nothing.
+async::Task<Outcome<>> Way::discard(const Spec&, bool) { co_return Outcome<>{}; }
+
 }  // namespace dst::attach

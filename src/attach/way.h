@@ -87,6 +87,10 @@ class Way {
     /// or taken over. `spec.via` is this way. Suspends, for `kAttachMax` at most.
     virtual async::Task<Outcome<std::unique_ptr<Attachment>>> attach(const Spec& spec,
                                                                      Shown shown) = 0;
+    /// What an earlier life left for the next one as `spec.device` is not wanted any more: it goes,
+    /// and what waits there fails. Without `force` it refuses (`busy`) while somebody uses it.
+    /// Suspends.
+    virtual async::Task<Outcome<>> discard(const Spec& spec, bool force);
 };
 
 }  // namespace dst::attach
