@@ -77,13 +77,16 @@ TEST(Judge, each_case_of_the_rule) {
 }
 
 const Holding kHeld{.number = 12,
-                    .holder = nbd::Holder{.head = 0xfeed, .incarnation = 4, .takeover = 10'000ms}};
+                    .holder = nbd::Holder{.head = 0xfeed, .incarnation = 4, .takeover = 10'000ms},
+                    .sizes = {SectorCount(2048), SectorCount(4096)}};
 
 TEST(HoldingText, survives_writing_and_reading) {
-    for (const Holding& each : {kHeld, Holding{}, Holding{.number = ~0ULL, .holder = {}}})
+    const Holding released{.number = 3, .sizes = std::vector(8, SectorCount(~0ULL))};
+    for (const Holding& each : {kHeld, released, Holding{}, Holding{.number = ~0ULL}})
         EXPECT_EQ(parse_holding(to_text(each)), each);
     EXPECT_THAT(to_text(kHeld), testing::StartsWith("dst reservation 1\nnumber 12\n"
-                                                    "holder 000000000000feed 4 10000\ncrc32c "));
+                                                    "holder 000000000000feed 4 10000\n"
+                                                    "size 2048\nsize 4096\ncrc32c "));
 }
 
 TEST(HoldingText, each_damage_is_noticed) {
