@@ -1,7 +1,5 @@
 #include "attach/nbd.h"
 
-#include <charconv>
-
 #include "attach/nbd_attachment.h"
 #include "base/log.h"
 #include "io/uring/block_claim.h"
@@ -10,15 +8,7 @@
 namespace dst::attach {
 namespace {
 
-std::optional<std::uint32_t> number_of(const std::string& path) {
-    constexpr std::string_view kPrefix = "/dev/nbd";
-    if (!path.starts_with(kPrefix)) return std::nullopt;
-    std::uint32_t number = 0;
-    const char* const end = path.data() + path.size();
-    const auto [rest, error] = std::from_chars(path.data() + kPrefix.size(), end, number);
-    if (error != std::errc() || rest != end) return std::nullopt;
-    return number;
-}
+constexpr char kPrefix[] = "/dev/nbd";
 
 }  // namespace
 
@@ -30,7 +20,7 @@ async::Task<std::string> Nbd::obstacle() {
 
 async::Task<Outcome<>> Nbd::discard(const Spec& wanted, bool force) {
     const Spec spec = wanted;
-    const auto number = number_of(spec.device);
+    const auto number = number_of(spec.device, kPrefix);
     if (!number) co_return Outcome<>{};
     co_return co_await reactor_.offload(threads_, [&]() -> Outcome<> {
         const auto netlink = io::uring::NbdNetlink::open();
@@ -44,7 +34,7 @@ async::Task<Outcome<std::unique_ptr<Attachment>>> Nbd::attach(const Spec& wanted
     const Spec spec = wanted;
     if (const std::string missing = io::uring::lock_memory(shown.arena); !missing.empty())
         log::warning("{}: {}", spec.name, missing);
-    if (const auto number = number_of(spec.device)) {
+    if (const auto number = number_of(spec.device, kPrefix)) {
         auto kept = std::make_unique<NbdAttachment>(reactor_, threads_, spec, shown);
         const Outcome<> taken = co_await kept->take_over(*number);
         if (taken) co_return kept;

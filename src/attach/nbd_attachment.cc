@@ -4,6 +4,7 @@
 
 #include <array>
 
+#include "attach/flushing.h"
 #include "base/check.h"
 #include "base/log.h"
 #include "io/uring/block_claim.h"
@@ -238,33 +239,14 @@ async::Task<Outcome<>> NbdAttachment::resize() {
     });
 }
 
-async::Task<bool> NbdAttachment::flush(io::TimePoint deadline) {
-    // Shared with the task, which may outlast this.
-    struct State {
-        async::Event ended;
-        bool is_done = false;
-    };
-    const auto state = std::make_shared<State>();
-    tasks_.spawn([](block::Device& device, std::shared_ptr<State> shared) -> async::Task<void> {
-        block::Request request{.op = block::Op::flush};
-        shared->is_done = (co_await device.execute(request)).has_value();
-        shared->ended.set();
-    }(*device_, state));
-    while (!state->ended.is_set())
-        if (!co_await io::wait_until(reactor_, state->ended.waiters(), deadline)) break;
-    co_return state->is_done;
-}
-
 async::Task<Outcome<>> NbdAttachment::detach() {
     // Claimed until it has ended, so that nobody mounts it meanwhile.
     auto claim =
         co_await reactor_.offload(threads_, [this] { return io::uring::BlockClaim::take(path_); });
     if (!claim) co_return std::unexpected(std::move(claim.error()));
     const io::TimePoint deadline = reactor_.now() + kQuietMax;
-    if (!co_await device_->idle(reactor_, deadline) || !co_await flush(deadline))
-        co_return refuse(ErrorCode::busy,
-                         fmt::format("{} has requests that wait ({}): try again, or --force", path_,
-                                     device_->waiting()));
+    if (!co_await device_->idle(reactor_, deadline)) co_return busy(path_, device_->waiting());
+    CO_TRY_VOID(co_await flush_until(*device_, reactor_, deadline, tasks_));
     is_ending_ = true;
     Outcome<> done = co_await on_netlink(
         [this](io::uring::NbdNetlink& netlink) { return netlink.disconnect(number_); });

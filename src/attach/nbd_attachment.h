@@ -47,7 +47,6 @@ class NbdAttachment final : public Attachment, private nbd::ExportSource {
     async::Task<Outcome<io::uring::UniqueFd>> connection();
     async::Task<void> serve(std::unique_ptr<io::Stream> stream);
     async::Task<void> reconnect();
-    async::Task<bool> flush(io::TimePoint deadline);
     [[nodiscard]] io::uring::NbdNetlink::Disk disk() const;
     [[nodiscard]] nbd::ExportInfo info() const;
 

@@ -4,8 +4,8 @@
 
 #include <bit>
 #include <cerrno>
-#include <charconv>
 
+#include "attach/flushing.h"
 #include "attach/ublk_disk.h"
 #include "base/check.h"
 #include "base/crc32c.h"
@@ -69,16 +69,6 @@ ublk_params parameters_of(const block::Geometry& geometry, bool read_only) {
                         .reserved0 = 0}};
 }
 
-std::optional<std::uint32_t> number_of(const std::string& path) {
-    const std::string_view prefix = kPrefix;
-    if (!path.starts_with(prefix)) return std::nullopt;
-    std::uint32_t number = 0;
-    const char* const end = path.data() + path.size();
-    const auto [rest, error] = std::from_chars(path.data() + prefix.size(), end, number);
-    if (error != std::errc() || rest != end) return std::nullopt;
-    return number;
-}
-
 std::unexpected<Problem> no(const char* what, int result) {
     return refuse(result == -EBUSY ? ErrorCode::busy : ErrorCode::io_error,
                   fmt::format("ublk: {}: {}", what, io::uring::text_of(-result)));
@@ -124,7 +114,6 @@ class UblkAttachment final : public Attachment {
     async::Task<Outcome<>> serve(std::uint16_t depth);
     async::Task<int> start();
     async::Task<void> start_task(async::Event& started, int& result);
-    async::Task<bool> flush(io::TimePoint deadline);
     async::Task<void> remove();
     [[nodiscard]] bool can_recover() const { return (info_.flags & kRecovery) == kRecovery; }
 
@@ -248,32 +237,13 @@ async::Task<Outcome<>> UblkAttachment::resize() {
     co_return Outcome<>{};
 }
 
-async::Task<bool> UblkAttachment::flush(io::TimePoint deadline) {
-    // Shared with the task, which may outlast this.
-    struct State {
-        async::Event flushed;
-        bool is_done = false;
-    };
-    const auto state = std::make_shared<State>();
-    tasks_.spawn([](UblkAttachment& self, std::shared_ptr<State> shared) -> async::Task<void> {
-        block::Request request{.op = block::Op::flush};
-        shared->is_done = (co_await self.shown_.device.execute(request)).has_value();
-        shared->flushed.set();
-    }(*this, state));
-    while (!state->flushed.is_set())
-        if (!co_await io::wait_until(reactor_, state->flushed.waiters(), deadline)) break;
-    co_return state->is_done;
-}
-
 async::Task<Outcome<>> UblkAttachment::detach() {
     // Claimed until it has ended, so that nobody mounts it meanwhile.
     auto claim = co_await run([this] { return io::uring::BlockClaim::take(path_); });
     if (!claim) co_return std::unexpected(std::move(claim.error()));
     const io::TimePoint deadline = reactor_.now() + kQuietMax;
-    if (!co_await disk_->idle(deadline) || !co_await flush(deadline))
-        co_return refuse(ErrorCode::busy,
-                         fmt::format("{} has requests that wait ({}): try again, or --force", path_,
-                                     disk_->waiting()));
+    if (!co_await disk_->idle(deadline)) co_return busy(path_, disk_->waiting());
+    CO_TRY_VOID(co_await flush_until(shown_.device, reactor_, deadline, tasks_));
     const int stopped = co_await run([this] { return control_->stop(info_.dev_id); });
     if (stopped < 0) co_return no("the disk can't be stopped", stopped);
     co_await disk_->taken_back();
@@ -306,7 +276,8 @@ async::Task<void> UblkAttachment::remove() {
 async::Task<void> UblkAttachment::part(io::TimePoint deadline) {
     if (!can_recover()) {
         (void)co_await disk_->idle(deadline);
-        (void)co_await flush(deadline);
+        const Outcome<> flushed = co_await flush_until(shown_.device, reactor_, deadline, tasks_);
+        if (!flushed) log::error("{}: {}", path_, flushed.error().text);
         co_await tear_off();
         co_return;
     }
@@ -338,7 +309,7 @@ async::Task<void> Ublk::remove_closed(std::shared_ptr<const UblkControl> control
 
 async::Task<Outcome<>> Ublk::discard(const Spec& wanted, bool force) {
     const Spec spec = wanted;
-    const auto number = number_of(spec.device);
+    const auto number = number_of(spec.device, kPrefix);
     if (!number) co_return Outcome<>{};
     co_return co_await reactor_.offload(threads_, [&]() -> Outcome<> {
         const auto control = UblkControl::open();
@@ -363,7 +334,7 @@ async::Task<Outcome<std::unique_ptr<Attachment>>> Ublk::attach(const Spec& wante
     if (!opened) co_return std::unexpected(std::move(opened.error()));
     const auto control = std::make_shared<const UblkControl>(std::move(*opened));
     co_await remove_closed(control);
-    if (const auto number = number_of(spec.device)) {
+    if (const auto number = number_of(spec.device, kPrefix)) {
         auto kept =
             std::make_unique<UblkAttachment>(reactor_, threads_, control, unremoved_, shown);
         const Outcome<> taken = co_await kept->take_over(*number, spec);

@@ -39,6 +39,10 @@ struct Spec {
     friend bool operator==(const Spec&, const Spec&) = default;
 };
 
+/// N of a device that is called `prefix` N, if it is.
+[[nodiscard]] std::optional<std::uint32_t> number_of(std::string_view device,
+                                                     std::string_view prefix);
+
 /// What an attachment shows. It outlives it and its requests.
 struct Shown {
     block::Device& device;

@@ -96,6 +96,10 @@ def what_is_attached_is_told_and_nothing_else_may_happen_to_it(lab: Lab):
                   ["attach", "vol", "--file", "--via", "nbd"], ["detach"]):
         check(head.dst(*words).code == 2, f"{words} is no wrong usage")
     head.do("detach", "vol")
+    told = lambda: [(event["event"], event.get("from"), event.get("to")) for event in
+                    map(json.loads, head.do("events").splitlines()) if "tached" in event["event"]]
+    wait_until("events tell of both", lambda: len(told()) == 2)
+    check(told() == [("attached", None, device), ("detached", device, None)], f"told is {told()}")
     wait_nothing_left(lab)
 
 
