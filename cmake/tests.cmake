@@ -1,4 +1,4 @@
-# What ctest runs. Labels: `unit`, `sim`, `peers`, `system`.
+# What ctest runs. Labels: `unit`, `sim`, `peers`, `system`, `guest`.
 # A script is told by its environment: DST (the program), DST_BUILD and DST_SOURCE (directories).
 # One that has the words `ctest: serial` in its first 20 lines runs with no other test beside it.
 
@@ -14,7 +14,7 @@ if(TARGET dst_unit_tests)
         PROPERTIES LABELS unit TIMEOUT 600 ENVIRONMENT "${sanitizer_environment}")
 endif()
 
-foreach(folder IN ITEMS peers sim system)
+foreach(folder IN ITEMS peers sim system guest)
     file(GLOB scripts CONFIGURE_DEPENDS
         tests/${folder}/*_test.py tests/${folder}/*_test.sh)
     foreach(script IN LISTS scripts)
@@ -22,6 +22,9 @@ foreach(folder IN ITEMS peers sim system)
         add_test(NAME ${folder}/${name} COMMAND ${script})
         set_tests_properties(${folder}/${name} PROPERTIES LABELS ${folder} TIMEOUT 600
             ENVIRONMENT "DST=${CMAKE_BINARY_DIR}/dst;DST_BUILD=${CMAKE_BINARY_DIR};DST_SOURCE=${CMAKE_SOURCE_DIR};${sanitizer_environment}")
+        if(folder STREQUAL guest)  # an emulated machine takes both processors as it is
+            set_tests_properties(guest/${name} PROPERTIES RESOURCE_LOCK guest)
+        endif()
         file(STRINGS ${script} head LIMIT_COUNT 20)
         if("${head}" MATCHES "ctest: serial")
             set_tests_properties(${folder}/${name} PROPERTIES RUN_SERIAL ON)

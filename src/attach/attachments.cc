@@ -143,6 +143,12 @@ async::Task<Outcome<>> Attachments::detach(std::string name, bool force) {
     co_return Outcome<>{};
 }
 
+async::Task<Outcome<>> Attachments::discard(Spec spec, bool force) {
+    for (const auto& way : ways_)
+        if (spec.via && way->kind() == *spec.via) co_return co_await way->discard(spec, force);
+    co_return Outcome<>{};
+}
+
 void Attachments::look() {
     for (const auto& [name, entry] : all_) {
         const SectorCount now = entry->device.geometry().size;

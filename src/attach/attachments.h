@@ -46,6 +46,9 @@ class Attachments {
     async::Task<Outcome<Listed>> attach(Spec spec, block::Device& device);
     /// `force`: in any case, within `kDetachMax`. Else refuses while it is in use. Suspends.
     async::Task<Outcome<>> detach(std::string name, bool force);
+    /// What an earlier life has left of `spec`, and this one has not taken over. Without `force` it
+    /// refuses while it is in use. Suspends.
+    async::Task<Outcome<>> discard(Spec spec, bool force);
     /// Devices may have grown: the kernel is told.
     void look();
 

@@ -7,6 +7,7 @@
 #include <cstring>
 #include <utility>
 
+#include "attach/flushing.h"
 #include "base/check.h"
 #include "base/log.h"
 #include "io/clock.h"
@@ -372,20 +373,14 @@ async::Task<Outcome<>> FuseAttachment::detach_until(io::TimePoint deadline) {
     co_return Outcome<>{};
 }
 
-async::Task<void> FuseAttachment::note_flush(std::shared_ptr<async::Event> done) {
-    if (const auto flushed = co_await flush(); !flushed)
-        log::error("{}: what was written last may not be durable: {}", spec_.name,
-                   to_string(flushed.error().code));
-    done->set();
-}
-
 /// False if that takes longer; it goes on then.
 async::Task<bool> FuseAttachment::flush_until(io::TimePoint deadline) {
-    const auto done = std::make_shared<async::Event>();
-    requests_.spawn(note_flush(done));
-    while (!done->is_set() && !is_over_)
-        if (!co_await io::wait_until(reactor_, done->waiters(), deadline)) break;
-    co_return done->is_set();
+    const Outcome<> done =
+        co_await attach::flush_until(shown_.device, reactor_, deadline, requests_);
+    if (done) co_return true;
+    if (done.error().code != ErrorCode::timed_out)
+        log::error("{}: {}", spec_.name, done.error().text);
+    co_return done.error().code != ErrorCode::timed_out;
 }
 
 /// The file is gone, and whoever still asks it for something gets an error.

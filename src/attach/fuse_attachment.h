@@ -75,7 +75,6 @@ class FuseAttachment final : public Attachment, private io::uring::FuseContent {
     async::Task<Outcome<>> closed(io::TimePoint deadline);
     async::Task<Outcome<>> settle(io::TimePoint deadline);
     async::Task<bool> flush_until(io::TimePoint deadline);
-    async::Task<void> note_flush(std::shared_ptr<async::Event> done);
     async::Task<void> end_file();
 
     io::uring::Reactor& reactor_;

@@ -39,6 +39,10 @@ struct Spec {
     friend bool operator==(const Spec&, const Spec&) = default;
 };
 
+/// N of a device that is called `prefix` N, if it is.
+[[nodiscard]] std::optional<std::uint32_t> number_of(std::string_view device,
+                                                     std::string_view prefix);
+
 /// What an attachment shows. It outlives it and its requests.
 struct Shown {
     block::Device& device;
@@ -87,6 +91,10 @@ class Way {
     /// or taken over. `spec.via` is this way. Suspends, for `kAttachMax` at most.
     virtual async::Task<Outcome<std::unique_ptr<Attachment>>> attach(const Spec& spec,
                                                                      Shown shown) = 0;
+    /// What an earlier life left for the next one as `spec.device` is not wanted any more: it goes,
+    /// and what waits there fails. Without `force` it refuses (`busy`) while somebody uses it.
+    /// Suspends.
+    virtual async::Task<Outcome<>> discard(const Spec& spec, bool force);
 };
 
 }  // namespace dst::attach

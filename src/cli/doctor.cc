@@ -104,11 +104,16 @@ Finding judge_locked_memory(std::optional<ByteCount> most, ByteCount needed) {
                         control::human_size(needed))};
 }
 
-Finding judge_attachments(bool has_fuse) {
-    if (!has_fuse)
-        return {"attach", Verdict::doubtful, "no way to get a /dev name, and no tree",
-                "'modprobe fuse'; exports work without"};
-    return {"attach", Verdict::good, "by fuse"};
+Finding judge_attachments(const WaysToAttach& has) {
+    std::vector<std::string_view> ways;
+    if (has.ublk) ways.emplace_back("ublk");
+    if (has.nbd) ways.emplace_back("nbd");
+    if (has.fuse) ways.emplace_back("fuse");
+    const std::string found =
+        ways.empty() ? "no way to get a /dev name" : fmt::format("by {}", fmt::join(ways, ", "));
+    if (has.fuse) return {"attach", Verdict::good, found};
+    return {"attach", Verdict::doubtful, found + "; no FUSE, so no tree either",
+            "'modprobe fuse'; exports work without"};
 }
 
 Finding judge_clock(bool is_synchronized, std::int64_t error_us) {

@@ -38,8 +38,13 @@ using Findings = std::vector<Finding>;
 [[nodiscard]] Finding judge_open_files(std::optional<std::uint64_t> most, std::uint64_t needed);
 /// How much memory a process may lock, and how much an attached device would.
 [[nodiscard]] Finding judge_locked_memory(std::optional<ByteCount> most, ByteCount needed);
-/// Which of the ways to attach a device there are.
-[[nodiscard]] Finding judge_attachments(bool has_fuse);
+/// Which of the ways to attach a device there are; a module that can be loaded counts.
+struct WaysToAttach {
+    bool ublk = false;
+    bool nbd = false;
+    bool fuse = false;
+};
+[[nodiscard]] Finding judge_attachments(const WaysToAttach& has);
 /// Kept by a time server, and the kernel's bound of its error.
 [[nodiscard]] Finding judge_clock(bool is_synchronized, std::int64_t error_us);
 /// Who may come by `access` can come by `listen`.

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <fstream>
 #include <system_error>
 
 #include "base/log.h"
@@ -33,6 +34,23 @@ bool can_open(const char* path) {
     const int fd = ::open(path, O_RDWR | O_CLOEXEC | O_NONBLOCK);
     if (fd >= 0) ::close(fd);
     return fd >= 0;
+}
+
+/// Whether modprobe would find a module of this name (`name.ko`, packed or not).
+bool has_module(std::string_view name) {
+    struct utsname kernel{};
+    ::uname(&kernel);
+    std::ifstream list(fmt::format("/lib/modules/{}/modules.dep", kernel.release));
+    const std::string wanted = fmt::format("/{}.ko", name);
+    for (std::string line; std::getline(list, line);)
+        if (line.substr(0, line.find(':')).find(wanted) != std::string::npos) return true;
+    return false;
+}
+
+Finding look_at_attachments() {
+    return judge_attachments({.ublk = can_open("/dev/ublk-control") || has_module("ublk_drv"),
+                              .nbd = ::access("/sys/block/nbd0", F_OK) == 0 || has_module("nbd"),
+                              .fuse = can_open("/dev/fuse")});
 }
 
 Finding look_at_kernel() {
@@ -139,7 +157,7 @@ Findings look_at_host(const Config& config) {
             judge_open_files(limit_of(RLIMIT_NOFILE), files_needed(config)),
             judge_locked_memory(locked ? std::optional(ByteCount(*locked)) : std::nullopt,
                                 config.memory),
-            judge_attachments(can_open("/dev/fuse")),
+            look_at_attachments(),
             look_at_clock()};
 }
 

@@ -37,9 +37,13 @@ TEST(Doctor, limits_are_compared_with_what_is_needed) {
 }
 
 TEST(Doctor, ways_to_attach_are_named) {
-    EXPECT_EQ(judge_attachments(true).found, "by fuse");
-    EXPECT_NE(judge_attachments(false).advice.find("modprobe"), std::string::npos);
-    EXPECT_EQ(judge_attachments(false).verdict, Verdict::doubtful);
+    EXPECT_EQ(judge_attachments({.fuse = true}).found, "by fuse");
+    EXPECT_EQ(judge_attachments({.fuse = true}).verdict, Verdict::good);
+    EXPECT_EQ(judge_attachments({.ublk = true, .nbd = true, .fuse = true}).found,
+              "by ublk, nbd, fuse");
+    EXPECT_NE(judge_attachments({}).advice.find("modprobe"), std::string::npos);
+    EXPECT_EQ(judge_attachments({}).verdict, Verdict::doubtful);
+    EXPECT_EQ(judge_attachments({.nbd = true}).found, "by nbd; no FUSE, so no tree either");
 }
 
 TEST(Doctor, an_export_for_others_needs_an_address_that_they_reach) {

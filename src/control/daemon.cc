@@ -625,6 +625,8 @@ async::Task<Outcome<>> Daemon::detach(std::string name, bool force) {
     const bool was_attached = engine_.attachments().contains(name);
     if (was_attached || std::ranges::none_of(attached_, is_it))
         CO_TRY_VOID(co_await engine_.attachments().detach(name, force));
+    else if (const auto left = std::ranges::find_if(attached_, is_it); left != attached_.end())
+        CO_TRY_VOID(co_await engine_.attachments().discard(*left, force));
     co_return forget_attachment(name);
 }
 

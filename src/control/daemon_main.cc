@@ -16,6 +16,8 @@
 
 #include "async/scope.h"
 #include "attach/fuse.h"
+#include "attach/nbd.h"
+#include "attach/ublk.h"
 #include "control/api_server.h"
 #include "control/daemon.h"
 #include "control/head_identity.h"
@@ -121,6 +123,8 @@ Outcome<Wishes> read_wishes(const DaemonOptions& options, io::FileSystem& files)
 std::vector<std::unique_ptr<attach::Way>> all_ways(io::uring::Reactor& reactor,
                                                    const Config& config) {
     std::vector<std::unique_ptr<attach::Way>> ways;
+    ways.push_back(std::make_unique<attach::Ublk>(reactor));
+    ways.push_back(std::make_unique<attach::Nbd>(reactor));
     ways.push_back(attach::make_fuse_way(reactor, config.run_dir + "/disk"));
     return ways;
 }

@@ -132,7 +132,9 @@ Engine::Engine(io::World world, algorithm::Registry& registry, node::HeadIdentit
               .head = head,
               .ends = {world, state_dir + "/ends"}},
       attachments_(pool_),
-      exporter_(around_.world, connections_, state_dir + "/reservations") {}
+      exporter_(around_.world, connections_, state_dir + "/reservations") {
+    attachments_.on_change([this] { around_.any_change.wake_all(); });
+}
 
 Engine::~Engine() = default;
 

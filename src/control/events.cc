@@ -13,7 +13,7 @@ namespace {
 
 constexpr auto kKindNames = std::to_array<std::string_view>(
     {"storage_added", "storage_removed", "storage_state", "node_added", "node_removed",
-     "node_state", "node_link", "export_added", "export_removed"});
+     "node_state", "node_link", "export_added", "export_removed", "attached", "detached"});
 static_assert(kKindNames.size() == kEventKinds);
 
 std::string_view link_of(const NodeStatus& node) { return node.connected ? "up" : "down"; }
@@ -40,6 +40,28 @@ Event of_export(EventKind kind, const ExportStatus& share) {
     Event event;
     event.kind = kind;
     event.name = share.name;
+    return event;
+}
+
+/// Those of `some` that are shown, and not among `others` under the same name in /dev.
+std::vector<const AttachmentStatus*> only_in(const std::vector<AttachmentStatus>& some,
+                                             const std::vector<AttachmentStatus>& others) {
+    std::vector<const AttachmentStatus*> only;
+    for (const AttachmentStatus& one : some) {
+        const bool is_in_both = std::ranges::any_of(others, [&](const AttachmentStatus& other) {
+            return other.name == one.name && other.device == one.device;
+        });
+        if (!one.device.empty() && !is_in_both) only.push_back(&one);
+    }
+    return only;
+}
+
+Event of_attachment(EventKind kind, const AttachmentStatus& attachment) {
+    Event event;
+    event.kind = kind;
+    event.name = attachment.name;
+    event.type = attachment.via;
+    event.reason = attachment.reason;
     return event;
 }
 
@@ -120,6 +142,8 @@ std::string_view to_string(EventKind kind) { return kKindNames[static_cast<std::
 
 std::vector<Event> events_between(const Status& before, const Status& after) {
     std::vector<Event> events;
+    for (const AttachmentStatus* const gone : only_in(before.attachments, after.attachments))
+        add(events, of_attachment(EventKind::detached, *gone), gone->device, "");
     for (const ExportStatus& share : before.exports)
         if (find(after.exports, share.name) == nullptr)
             events.push_back(of_export(EventKind::export_removed, share));
@@ -141,6 +165,8 @@ std::vector<Event> events_between(const Status& before, const Status& after) {
     for (const ExportStatus& share : after.exports)
         if (find(before.exports, share.name) == nullptr)
             events.push_back(of_export(EventKind::export_added, share));
+    for (const AttachmentStatus* const added : only_in(after.attachments, before.attachments))
+        add(events, of_attachment(EventKind::attached, *added), "", added->device);
     return events;
 }
 
@@ -150,6 +176,7 @@ bool EventLog::look(const Status& status) {
     std::vector<Event> events = events_between(seen_, status);
     seen_.storages = status.storages;
     seen_.exports = status.exports;
+    seen_.attachments = status.attachments;
     for (Event& event : events) note(std::move(event), status.time);
     return !events.empty();
 }

@@ -27,8 +27,10 @@ enum class EventKind : std::uint8_t {
     node_link,   // up, down
     export_added,
     export_removed,
+    attached,  // to: its name in /dev
+    detached,  // from: that
 };
-inline constexpr std::size_t kEventKinds = static_cast<std::size_t>(EventKind::export_removed) + 1;
+inline constexpr std::size_t kEventKinds = static_cast<std::size_t>(EventKind::detached) + 1;
 [[nodiscard]] std::string_view to_string(EventKind kind);
 
 struct Event {

@@ -50,6 +50,24 @@ TEST(Events, what_comes_and_goes_is_told_with_its_nodes) {
     EXPECT_EQ(kinds(events_between(shown, {})), std::vector<std::string>{"export_removed"});
 }
 
+TEST(Events, what_is_attached_is_told_once_it_has_a_name) {
+    Status coming;
+    coming.attachments.push_back({.name = "vol0", .via = "ublk", .device = {}, .size = {}});
+    Status there = coming;
+    there.attachments[0].device = "/dev/ublkb0";
+    Status elsewhere = there;
+    elsewhere.attachments[0].device = "/dev/ublkb1";
+    EXPECT_TRUE(events_between({}, coming).empty());
+    EXPECT_EQ(kinds(events_between(coming, there)), std::vector<std::string>{"attached"});
+    EXPECT_EQ(kinds(events_between(there, elsewhere)),
+              (std::vector<std::string>{"detached", "attached"}));
+    const std::vector<Event> gone = events_between(there, coming);
+    ASSERT_EQ(kinds(gone), std::vector<std::string>{"detached"});
+    EXPECT_EQ(to_json(gone[0]),
+              R"({"sequence":0,"time":"1970-01-01T00:00:00.000Z","event":"detached",)"
+              R"("storage":"vol0","type":"ublk","from":"/dev/ublkb0"})");
+}
+
 TEST(Events, states_say_from_where_to_where_and_why) {
     Status after = one_storage();
     after.storages[0].state = StorageState::degraded;

@@ -279,6 +279,18 @@ void write_exports(Page& page, const Figures& figures) {
             page.histogram({{"export", name}, {"operation", to_string(op)}}, (*measures)[op].took);
 }
 
+void write_attachments(Page& page, const Status& status) {
+    const auto labels = [](const AttachmentStatus& one) {
+        return Labels{{"storage", one.name}, {"via", one.via}, {"device", one.device}};
+    };
+    page.begin("dst_attachment_size_sectors", "gauge", "As the local kernel has been told.");
+    for (const AttachmentStatus& one : status.attachments)
+        page.sample(labels(one), one.size.value());
+    page.begin("dst_attachment_trouble", "gauge", "1 if something is wrong with it.");
+    for (const AttachmentStatus& one : status.attachments)
+        page.sample(labels(one), one.reason.empty() ? 0 : 1);
+}
+
 void write_events(Page& page, const EventLog& events) {
     page.begin("dst_events_total", "counter", "What 'dst events' has told.");
     for (std::size_t at = 0; at < kEventKinds; ++at) {
@@ -295,6 +307,7 @@ std::string to_prometheus(const Figures& figures) {
     write_storages(page, figures);
     write_nodes(page, figures);
     write_exports(page, figures);
+    write_attachments(page, figures.status);
     if (figures.events != nullptr) write_events(page, *figures.events);
     return page.take();
 }

@@ -25,6 +25,11 @@ Status example() {
     status.exports.emplace_back();
     status.exports[0].name = "disk";
     status.exports[0].clients = 3;
+    status.attachments.push_back({.name = "vol0",
+                                  .via = "nbd",
+                                  .device = "/dev/nbd0",
+                                  .size = SectorCount(4096),
+                                  .reason = "it keeps its size"});
     return status;
 }
 
@@ -41,6 +46,8 @@ TEST(Metrics, gauges_are_made_from_the_status) {
           "dst_storage_size_sectors{storage=\"vol0\"} 4096",
           "dst_node_stale_sectors{storage=\"vol0\",node=\"n-0-00000000000000aa\","
           "type=\"R: host/a\\\"b\\\\c\"} 128",
+          "dst_attachment_size_sectors{storage=\"vol0\",via=\"nbd\",device=\"/dev/nbd0\"} 4096",
+          "dst_attachment_trouble{storage=\"vol0\",via=\"nbd\",device=\"/dev/nbd0\"} 1",
           "dst_export_clients{export=\"disk\"} 3"})
         EXPECT_TRUE(has_line(page, line)) << line << "\n" << page;
 }

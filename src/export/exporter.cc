@@ -247,6 +247,10 @@ async::Task<std::expected<nbd::HelloAnswer, nbd::Refusal>> Exporter::hello(
         co_return std::unexpected(
             nbd::Refusal{nbd::ReplyType::error_policy, "a newer session of this head is open"});
     const block::Device& device = *(*shown)->target().device;
+    if (hello.session)
+        if (Outcome<> noted = (*shown)->reservation()->note_size(); !noted)
+            co_return std::unexpected(
+                nbd::Refusal{nbd::ReplyType::error_shutdown, std::move(noted.error().text)});
     co_return nbd::HelloAnswer{.checksums = hello.wants_checksums,
                                .instance = (*shown)->instance_for(session),
                                .identity = device.identity(),

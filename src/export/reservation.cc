@@ -67,6 +67,7 @@ std::string to_text(const Holding& holding) {
     if (holding.holder)
         text += fmt::format("holder {:016x} {} {}\n", holding.holder->head,
                             holding.holder->incarnation, holding.holder->takeover.count());
+    for (const SectorCount size : holding.sizes) text += fmt::format("size {}\n", size.value());
     return with_checksum(std::move(text));
 }
 
@@ -84,6 +85,10 @@ std::optional<Holding> parse_holding(std::string_view text) {
         holder.takeover = milliseconds(takeover_ms);
         holding.holder = holder;
     }
+    std::uint64_t sectors = 0;
+    while (holding.sizes.size() < nbd::kReservationSizesMax &&
+           take_number(rest, "size ", '\n', sectors))
+        holding.sizes.emplace_back(sectors);
     // What is written is what it was read from, to the last byte, or it is something else.
     if (to_text(holding) != text) return std::nullopt;
     return holding;
@@ -97,7 +102,7 @@ Reservation::Reservation(io::World& world, std::string path, std::string name, H
       last_heard_(world.clock.now()) {}
 
 nbd::Reservation Reservation::state() const {
-    nbd::Reservation state{.number = kept_.number, .holder = kept_.holder};
+    nbd::Reservation state{.number = kept_.number, .holder = kept_.holder, .sizes = kept_.sizes};
     if (!kept_.holder) return state;
     io::TimePoint heard = last_heard_;
     bool is_connected = false;
@@ -117,12 +122,13 @@ nbd::Reservation Reservation::state() const {
 
 async::Task<nbd::Ruling> Reservation::claim(nbd::SessionId claimant, nbd::ServerSession& session,
                                             nbd::Claim claim) {
-    const auto judged = judge(state(), claimant, claim);
+    auto judged = judge(state(), claimant, claim);
     if (!judged)
         co_return nbd::Ruling{.done = fail(ErrorCode::not_permitted, "a claim was refused"),
                               .text = judged.error(),
                               .now = state()};
     const std::optional<nbd::Holder> before = kept_.holder;
+    judged->sizes = sizes_now();
     if (*judged != kept_) {
         if (Outcome<> stored = keep(*judged); !stored)
             co_return nbd::Ruling{.done = fail(ErrorCode::io_error, "a claim can't be kept"),
@@ -158,12 +164,30 @@ nbd::Ruling Reservation::release(const nbd::SessionId& who, std::uint64_t number
         return refused(kept_.holder ? fmt::format("{} has it", to_string(*kept_.holder))
                                     : std::string("nobody has it"));
     const nbd::Holder before = *kept_.holder;
-    if (Outcome<> stored = keep({.number = number}); !stored)
+    if (Outcome<> stored = keep({.number = number, .sizes = sizes_now()}); !stored)
         return {.done = fail(ErrorCode::io_error, "a release can't be kept"),
                 .text = std::move(stored.error().text),
                 .now = state()};
     log::info("{}: released by {}, number {}", name_, to_string(before), number);
     return {.done = {}, .now = state()};
+}
+
+/// Those that are kept, and that of now.
+std::vector<SectorCount> Reservation::sizes_now() const {
+    std::vector<SectorCount> sizes = kept_.sizes;
+    const SectorCount now =
+        exports_.empty() ? SectorCount(0) : exports_.front()->target().device->geometry().size;
+    if (now == SectorCount(0) || (!sizes.empty() && sizes.back() == now)) return sizes;
+    std::erase(sizes, now);
+    if (sizes.size() == nbd::kReservationSizesMax) sizes.erase(sizes.begin());
+    sizes.push_back(now);
+    return sizes;
+}
+
+Outcome<> Reservation::note_size() {
+    Holding holding = kept_;
+    holding.sizes = sizes_now();
+    return kept_.number == 0 || holding == kept_ ? Outcome<>{} : keep(holding);
 }
 
 /// True once no session that is closed still has requests in flight, nor anybody but the holder a

@@ -30,10 +30,11 @@ class Export;
 struct Holding {
     std::uint64_t number = 0;
     std::optional<nbd::Holder> holder{};
+    std::vector<SectorCount> sizes{};  // as nbd::Reservation has them
     friend bool operator==(const Holding&, const Holding&) = default;
 };
 
-/// The rule: what a claim makes of a reservation, or why it is refused. Pure.
+/// The rule: what a claim makes of number and holder, or why it is refused. Pure.
 [[nodiscard]] std::expected<Holding, std::string> judge(const nbd::Reservation& now,
                                                         const nbd::SessionId& claimant,
                                                         const nbd::Claim& claim);
@@ -61,6 +62,9 @@ class Reservation {
     async::Task<nbd::Ruling> claim(nbd::SessionId claimant, nbd::ServerSession& session,
                                    nbd::Claim claim);
     [[nodiscard]] nbd::Ruling release(const nbd::SessionId& who, std::uint64_t number);
+    /// A head is about to be told how large the device is; it may put its metadata at that end.
+    /// Fails if that can't be noted, which matters only if a head has been here.
+    Outcome<> note_size();
 
     // The exports that show the device.
     void enter(Export& shown) { exports_.push_back(&shown); }
@@ -76,6 +80,7 @@ class Reservation {
     }
     [[nodiscard]] bool is_quiet_but_for(const nbd::SessionId& holder) const;
     void close_sessions_of(const nbd::Holder& displaced);
+    [[nodiscard]] std::vector<SectorCount> sizes_now() const;
     Outcome<> keep(const Holding& holding);
 
     io::World& world_;

@@ -77,13 +77,16 @@ TEST(Judge, each_case_of_the_rule) {
 }
 
 const Holding kHeld{.number = 12,
-                    .holder = nbd::Holder{.head = 0xfeed, .incarnation = 4, .takeover = 10'000ms}};
+                    .holder = nbd::Holder{.head = 0xfeed, .incarnation = 4, .takeover = 10'000ms},
+                    .sizes = {SectorCount(2048), SectorCount(4096)}};
 
 TEST(HoldingText, survives_writing_and_reading) {
-    for (const Holding& each : {kHeld, Holding{}, Holding{.number = ~0ULL, .holder = {}}})
+    const Holding released{.number = 3, .sizes = std::vector(8, SectorCount(~0ULL))};
+    for (const Holding& each : {kHeld, released, Holding{}, Holding{.number = ~0ULL}})
         EXPECT_EQ(parse_holding(to_text(each)), each);
     EXPECT_THAT(to_text(kHeld), testing::StartsWith("dst reservation 1\nnumber 12\n"
-                                                    "holder 000000000000feed 4 10000\ncrc32c "));
+                                                    "holder 000000000000feed 4 10000\n"
+                                                    "size 2048\nsize 4096\ncrc32c "));
 }
 
 TEST(HoldingText, each_damage_is_noticed) {
@@ -252,7 +255,8 @@ TEST_F(ReservationTest, is_claimed_by_one_and_keeps_the_changes_of_others_out) {
                   (nbd::Reservation{
                       .number = 1,
                       .holder = nbd::Holder{.head = 1, .incarnation = 1, .takeover = 10'000ms},
-                      .is_open = true}));
+                      .is_open = true,
+                      .sizes = {SectorCount(8192)}}));
         EXPECT_EQ(*co_await two.read_reservation(), granted.now);
         EXPECT_TRUE((co_await t.write(one, 'b')).has_value());
         const Result<> kept_out = co_await t.write(two, 'c');
@@ -280,7 +284,7 @@ TEST_F(ReservationTest, is_given_up_by_its_holder_alone_and_its_number_stays) {
         EXPECT_THAT((co_await one.release(0)).text, HasSubstr("its number is 1, not 0"));
         const nbd::Ruling released = co_await one.release(1);
         EXPECT_TRUE(released.done.has_value()) << released.text;
-        EXPECT_EQ(released.now, nbd::Reservation{.number = 1});
+        EXPECT_EQ(released.now, (nbd::Reservation{.number = 1, .sizes = {SectorCount(8192)}}));
         EXPECT_TRUE((co_await t.write(two, 'a')).has_value());
         EXPECT_EQ((co_await t.claim(two, 1)).now.number, 2U);
     });

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "nbd/reservation.h"
+
 namespace dst::nbd {
 
 namespace {
@@ -39,7 +41,7 @@ bool has_good_length(const ChunkHeader& header) {
             return header.length >= block_status_size(1) && header.length <= kPayloadBytesMax &&
                    (header.length - block_status_size(0)) % BlockDescriptor::kWireBytes == 0;
         case ChunkType::dst_reservation:
-            return header.length == kReservationBytes;
+            return is_reservation_length(header.length);
         case ChunkType::dst_digest:
             return header.length == kDigestBytes;
         default:

@@ -256,6 +256,8 @@ TEST(Codec, lengths_of_chunks_are_checked_before_they_are_believed) {
     EXPECT_TRUE(good(ChunkType::dst_reservation, kReservationBytes));
     EXPECT_FALSE(good(ChunkType::dst_reservation, kReservationBytes - 1));
     EXPECT_FALSE(good(ChunkType::dst_reservation, kReservationBytes + 1));
+    EXPECT_TRUE(good(ChunkType::dst_reservation, kReservationBytes + 64));
+    EXPECT_FALSE(good(ChunkType::dst_reservation, kReservationBytes + 72));
     EXPECT_TRUE(good(ChunkType::dst_digest, kDigestBytes));
     EXPECT_FALSE(good(ChunkType::dst_digest, kDigestBytes - 1));
     EXPECT_FALSE(good(ChunkType::dst_digest, kAllOnes));

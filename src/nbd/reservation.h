@@ -11,8 +11,10 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "base/result.h"
+#include "base/units.h"
 #include "nbd/protocol.h"
 
 namespace dst::nbd {
@@ -30,6 +32,9 @@ struct Holder {
     friend bool operator==(const Holder&, const Holder&) = default;
 };
 
+/// How many sizes of a device are remembered.
+inline constexpr std::size_t kReservationSizesMax = 8;
+
 struct Reservation {
     std::uint64_t number = 0;
     std::optional<Holder> holder{};
@@ -37,6 +42,9 @@ struct Reservation {
     bool is_open = false;
     /// For how long none has been, as far as the exporter knows; 0 while one is, or nobody holds.
     std::chrono::milliseconds gone{};
+    /// Those that the device had while heads used it, the last one last: metadata may be found at
+    /// the end of each.
+    std::vector<SectorCount> sizes{};
 
     friend bool operator==(const Reservation&, const Reservation&) = default;
 };
@@ -61,7 +69,9 @@ struct Ruling {
 
 /// `corrupt` for what is malformed.
 [[nodiscard]] Result<Reservation> decode_reservation(std::span<const std::byte> payload);
-/// Times beyond 2^32 - 1 ms are told as that.
-void encode_reservation(std::span<std::byte, kReservationBytes> to, const Reservation& reservation);
+[[nodiscard]] bool is_reservation_length(std::size_t bytes);
+[[nodiscard]] std::size_t encoded_bytes(const Reservation& reservation);
+/// `to` has `encoded_bytes`. Times beyond 2^32 - 1 ms are told as that.
+void encode_reservation(std::span<std::byte> to, const Reservation& reservation);
 
 }  // namespace dst::nbd

@@ -2,7 +2,7 @@
 
 #include <gtest/gtest.h>
 
-#include <array>
+#include <vector>
 
 #include "nbd/test_support.h"
 
@@ -15,7 +15,7 @@ using test::tidy;
 using test::to_hex;
 
 std::string encoded(const Reservation& reservation) {
-    std::array<std::byte, kReservationBytes> bytes{};
+    std::vector<std::byte> bytes(encoded_bytes(reservation));
     encode_reservation(bytes, reservation);
     return to_hex(bytes);
 }
@@ -34,6 +34,9 @@ TEST(ReservationCodec, is_laid_out_as_the_document_says) {
     open.gone = 0ms;
     EXPECT_EQ(encoded(open), tidy("0000000000000007 00000000000000a1 00000000000000b2"
                                   "00002710 00000000 00000003"));
+    Reservation grown = kGone;
+    grown.sizes = {SectorCount(2), SectorCount(8)};
+    EXPECT_EQ(encoded(grown), encoded(kGone) + tidy("0000000000000400 0000000000001000"));
     EXPECT_EQ(encoded({.number = 9}), tidy("0000000000000009 0000000000000000 0000000000000000"
                                            "00000000 00000000 00000000"));
 }
@@ -42,7 +45,8 @@ TEST(ReservationCodec, survives_encoding_and_decoding) {
     Reservation open = kGone;
     open.is_open = true;
     open.gone = 0ms;
-    for (const Reservation& each : {kGone, open, Reservation{}, Reservation{.number = ~0ULL}})
+    const Reservation free{.number = 3, .sizes = std::vector(8, SectorCount(7))};
+    for (const Reservation& each : {kGone, open, free, Reservation{}, Reservation{.number = ~0ULL}})
         EXPECT_EQ(decode_reservation(from_hex(encoded(each))), each);
 }
 

@@ -347,10 +347,10 @@ void ServerSession::reply_ruling(std::uint64_t cookie, const Ruling& ruling) {
                          .message = ruling.text,
                          .offset = {}};
     auto& bytes = reservation_reply_->bytes;
-    bytes.assign(front + kReservationBytes + (refused ? front + error_size(body) : 0),
-                 std::byte{0});
-    const auto state = std::span(bytes).first(front + kReservationBytes);
-    encode_reservation(std::span<std::byte, kReservationBytes>(state.subspan(front)), ruling.now);
+    const std::size_t state_bytes = front + encoded_bytes(ruling.now);
+    bytes.assign(state_bytes + (refused ? front + error_size(body) : 0), std::byte{0});
+    const auto state = std::span(bytes).first(state_bytes);
+    encode_reservation(state.subspan(front), ruling.now);
     seal_chunk(state,
                {.flags = refused ? std::uint16_t{0} : kReplyFlagDone,
                 .type = ChunkType::dst_reservation,

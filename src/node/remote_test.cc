@@ -828,6 +828,25 @@ TEST_F(RemoteTest, it_connects_again_when_others_have_taken_all_memory) {
     });
 }
 
+TEST_F(RemoteTest, what_is_answered_during_a_flush_is_given_back_to_who_waits_for_memory) {
+    run_test([](RemoteTest& t) -> Task<void> {
+        co_await t.start();
+        EXPECT_TRUE((co_await t.write(0, 8, 'a')).has_value());
+        std::vector<block::Buffer> taken;
+        for (std::size_t size = 1 << 20; size >= 4096; size /= 2)
+            while (block::Buffer buffer = t.payloads.try_allocate(size))
+                taken.push_back(std::move(buffer));
+        t.server.disk.held.insert(Op::flush);
+        t.scope.spawn([](block::Account& from) -> Task<void> {
+            (void)co_await from.allocate(1 << 20);
+        }(t.payloads));
+        co_await t.until([&] { return t.server.disk.count(Op::flush) == 1; });
+        EXPECT_TRUE((co_await t.execute(Op::trim, 16, 8)).has_value());
+        t.server.disk.release();
+        co_await t.until([&] { return t.window() == 0; }, 2s);
+    });
+}
+
 TEST_F(RemoteTest, many_kept_trims_are_replayed) {
     run_test([](RemoteTest& t) -> Task<void> {
         co_await t.start();

@@ -110,12 +110,15 @@ void Remote::reclaim() {
 
 async::Task<void> Remote::flush_by_itself() {
     const std::uint64_t history = history_;
+    const std::uint64_t before = answer_sequence_;
     const Result<> done = co_await flush(history, false);
     flushing_by_itself_ = false;
     if (!done && done.error().code != ErrorCode::cancelled && history == history_)
         log::warning("{}: flushing failed ({}): changes are kept and written again", name_,
                      to_string(done.error().code));
     window_room_.wake_all();
+    // What was answered meanwhile is kept still, and could not ask for another one.
+    if (done && answer_sequence_ != before && pool_.has_waiters()) reclaim();
 }
 
 /// What lies in the window becomes durable some time, even if nobody flushes.

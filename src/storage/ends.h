@@ -3,6 +3,7 @@
 // A node's metadata is at its end, and devices grow. If all nodes have grown while nobody looked,
 // nothing at their ends says that there ever was a storage: they look blank, and a new one would be
 // made of them. So a head remembers, in its state_dir, where to look as well.
+// (Exporters remember it, too, for heads that never saw their device: docs/protocol.md 1.6, Sizes.)
 #pragma once
 
 #include <string>

@@ -112,6 +112,14 @@ async::Task<metadata::Place> Place::look(std::vector<SectorCount> sizes) {
         place.size = size();
         found = co_await find_at(sizes);
     }
+    std::optional<Result<nbd::Reservation>> reservation;
+    if (can_reserve()) reservation = co_await member_.remote()->read_reservation();
+    // Its exporter remembers where it ended before: this head may never have seen it.
+    if (found && !found->reading && reservation && *reservation) {
+        for (const SectorCount before : (*reservation)->sizes)
+            sizes.push_back(metadata::whole_pages(before));
+        found = co_await find_at(sizes);
+    }
     if (!found) {
         place.seen = metadata::Unreachable{
             fmt::format("reading its superblock failed: {}", to_string(found.error().code))};
@@ -132,27 +140,29 @@ async::Task<metadata::Place> Place::look(std::vector<SectorCount> sizes) {
         cookie_ = found->reading->cookie;
         place.seen = *found->reading;
     }
-    if (!can_reserve()) co_return place;
-    const auto reservation = co_await member_.remote()->read_reservation();
-    if (!reservation) {
+    if (!reservation) co_return place;
+    if (!*reservation) {
         cookie_.reset();
         has_failed_look_ = true;
         place.seen = metadata::Unreachable{
-            fmt::format("asking who has it failed: {}", to_string(reservation.error().code))};
-    } else if (!reservation->holder) {
+            fmt::format("asking who has it failed: {}", to_string(reservation->error().code))};
+        co_return place;
+    }
+    const std::optional<nbd::Holder>& holder = (*reservation)->holder;
+    if (!holder) {
         place.holder = Holder::nobody;
-    } else if (reservation->holder->head == around_.head.id) {
+    } else if (holder->head == around_.head.id) {
         place.holder = Holder::us;
         // A claim whose answer was lost, or a release that never got there: it is ours to release.
-        if (!number_ && reservation->holder->is(around_.head.id, around_.head.incarnation)) {
-            number_ = reservation->number;
+        if (!number_ && holder->is(around_.head.id, around_.head.incarnation)) {
+            number_ = (*reservation)->number;
             is_granted_ = false;
         }
     } else {
-        place.holder_id = reservation->holder->head;
-        place.holder = reservation->is_open                                 ? Holder::connected
-                       : reservation->gone >= reservation->holder->takeover ? Holder::lapsed
-                                                                            : Holder::gone;
+        place.holder_id = holder->head;
+        place.holder = (*reservation)->is_open                    ? Holder::connected
+                       : (*reservation)->gone >= holder->takeover ? Holder::lapsed
+                                                                  : Holder::gone;
     }
     co_return place;
 }

@@ -123,8 +123,12 @@ def reservation_payload(reservation):
 
 
 def parse_reservation(payload):
-    demand(len(payload) == 36, f"a reservation of {len(payload)} bytes")
-    told = Reservation(*struct.unpack(">QQQIII", payload))
+    sizes = payload[36:]
+    demand(len(payload) >= 36 and len(sizes) % 8 == 0 and len(sizes) <= 64,
+           f"a reservation of {len(payload)} bytes")
+    demand(all(size and size % 512 == 0 for size, in struct.iter_unpack(">Q", sizes)),
+           f"sizes of a reservation: {sizes.hex(' ')}")
+    told = Reservation(*struct.unpack(">QQQIII", payload[:36]))
     demand(not told.flags & ~(HELD | OPEN), f"flags of {told}")
     if told.flags & HELD:
         demand(told.takeover > 0, f"the takeover of {told}")

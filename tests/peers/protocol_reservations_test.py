@@ -5,6 +5,7 @@ document: one head at a time may change a device, and every change of that is nu
 
 import errno
 import os
+import struct
 import time
 
 import protocol_peer as wire
@@ -50,8 +51,39 @@ def it_is_told_byte_by_byte(lab):
         [chunk] = peer.reply(peer.request(DST_RESERVATION))
         check(chunk.type == 0x6401 and chunk.flags == wire.DONE, f"{chunk}")
         check(chunk.payload == bytes.fromhex(
-            "0000000000000001 0000000000001111 0000000000000033 00004444 00000000 00000003"),
+            "0000000000000001 0000000000001111 0000000000000033 00004444 00000000 00000003"
+            f"{SIZE:016x}"),
             f"{chunk.payload.hex(' ')}")
+
+
+def sizes_of(peer):
+    [chunk] = peer.reply(peer.request(DST_RESERVATION))
+    return [size for size, in struct.iter_unpack(">Q", chunk.payload[36:])]
+
+
+@test
+def it_remembers_which_sizes_the_device_had(lab):
+    daemon = exporter(lab)
+    with head(daemon.port, ONE) as peer:
+        check(sizes_of(peer) == [], "nobody has used it yet")
+        peer.claim(0)
+        check(sizes_of(peer) == [SIZE], "when it was claimed")
+        os.truncate(lab.path("disk"), 2 * SIZE)
+        check(sizes_of(peer) == [SIZE], "who is connected still knows the old size")
+    with head(daemon.port, TWO) as peer:
+        check(sizes_of(peer) == [SIZE, 2 * SIZE], f"{sizes_of(peer)} when it had grown")
+    daemon.kill()
+    os.truncate(lab.path("disk"), 3 * SIZE)
+    daemon.start()
+    with head(daemon.port, ONE) as peer:
+        told = sizes_of(peer)
+        check(told == [SIZE, 2 * SIZE, 3 * SIZE], f"{told} when it was started anew")
+        peer.release(1)
+    for more in range(4, 14):
+        os.truncate(lab.path("disk"), more * SIZE)
+        with head(daemon.port, TWO) as peer:
+            told = sizes_of(peer)
+    check(told == [at * SIZE for at in range(6, 14)], f"{told}: the last eight")
 
 
 @test

@@ -121,4 +121,28 @@ def disks_that_grew_behind_the_back_of_a_head_are_known_again(lab: Lab):
     check_copies_equal([disk_of(lab, each) for each in exporters], before)
 
 
+@test
+def disks_that_grew_are_known_to_a_head_that_never_saw_them(lab: Lab):
+    """It remembers nothing, and the head that had them has left in order: their exporters remember."""
+    exporters = start_exporters(lab, 2, "64M")
+    nodes = [exporter.remote("disk") for exporter in exporters]
+    head = start_mirror(lab, nodes)
+    before = size_of(head)
+    lab.fio("fio", head.uri("vol"), size=AREA).wait()
+    cookie = head.node("vol", nodes[0])["cookie"]
+    head.stop()
+    for exporter in exporters:
+        exporter.stop()
+        os.truncate(disk_of(lab, exporter), 96 * MIB)
+        exporter.start()
+    other = start_mirror(lab, nodes, name="other")
+    wait_in_sync(other)
+    check(other.node("vol", nodes[0])["cookie"] == cookie, "another storage was made of the nodes")
+    check(size_of(other) == before, f"{size_of(other)}, was {before}")
+    other.do("storage", "grow", "vol")
+    wait_in_sync(other)
+    check(size_of(other) > before + 30 * MIB, f"{size_of(other)}")
+    check_copies_equal([disk_of(lab, each) for each in exporters], before)
+
+
 main()

@@ -30,7 +30,8 @@ async::Task<Result<FoundSuperblock>> find_superblock(block::Device& device,
         const SectorCount end = ends[at];
         const auto before = std::span(ends).first(at);
         const bool was_looked_at = std::ranges::find(before, end) != before.end();
-        if (end > size || was_looked_at) continue;
+        const bool has_room = metadata::superblock_place(end, 0).has_value();
+        if (at > 0 && (end > size || was_looked_at || !has_room)) continue;
         CO_TRY(metadata::Reading reading, co_await read_superblock(device, end, account));
         const std::uint64_t sequence = reading ? reading->sequence : 0;
         if (reading) ends.push_back(reading->self().size);

@@ -16,7 +16,7 @@ class Operation : public async::Waiter {
     Operation() = default;
     Operation(const Operation&) = delete;
     Operation& operator=(const Operation&) = delete;
-    ~Operation() { CHECK(!is_in_flight_); }
+    ~Operation() { CHECK(!is_in_flight_ || is_abandoned_); }
 
     /// From being queued until the kernel's answer was collected.
     [[nodiscard]] bool is_in_flight() const { return is_in_flight_; }
@@ -32,6 +32,7 @@ class Operation : public async::Waiter {
     int result_ = 0;
     std::uint32_t flags_ = 0;
     bool is_in_flight_ = false;
+    bool is_abandoned_ = false;
 };
 
 }  // namespace dst::io::uring

@@ -172,7 +172,7 @@ void Reactor::reap() {
             operation.is_in_flight_ = false;
             operation.result_ = result;
             operation.flags_ = flags;
-            --in_flight_;
+            if (!operation.is_abandoned_) --in_flight_;
             operation.wake();
         });
     if (answers > 0 && spin_max_ > Duration::zero()) note_gap(now());
@@ -228,6 +228,12 @@ void Reactor::cancel(Operation& operation) {
     // Requests are started in order, so this can't meet a later one at the same address.
     io_uring_prep_cancel64(&entry, reinterpret_cast<std::uint64_t>(&operation), 0);
     io_uring_sqe_set_data64(&entry, kIgnored);
+}
+
+void Reactor::abandon(Operation& operation) {
+    CHECK(operation.is_in_flight_ && !operation.is_abandoned_);
+    operation.is_abandoned_ = true;
+    --in_flight_;
 }
 
 TimePoint Reactor::now() const { return TimePoint(read_clock(CLOCK_MONOTONIC)); }

@@ -67,6 +67,10 @@ class Reactor final : public Clock {
     /// It must not be destroyed meanwhile.
     template <std::invocable Function>
     async::Task<std::invoke_result_t<Function&>> offload(Function function);
+    /// The same on one of `threads`: for calls that may block for so long that others must not wait
+    /// behind them.
+    template <std::invocable Function>
+    async::Task<std::invoke_result_t<Function&>> offload(HelperThreads& threads, Function function);
     /// Calls `function()` on a helper thread some time, before the reactor has died.
     void offload_detached(std::function<void()> function) { helpers_.add(std::move(function)); }
 
@@ -81,6 +85,11 @@ class Reactor final : public Clock {
     /// Asks the kernel to give `operation` up: it ends soon, with -ECANCELED if that was in time.
     /// Nothing happens if it is not in flight.
     void cancel(Operation& operation);
+    /// The kernel may keep `operation` for longer than this reactor lives: it is waited for no
+    /// more, and may die in flight once the ring is closed. What has it goes to `keep`.
+    void abandon(Operation& operation);
+    /// `kept` is let go after the ring is closed, when nothing is answered any more.
+    void keep(std::shared_ptr<void> kept) { kept_.push_back(std::move(kept)); }
 
     [[nodiscard]] TimePoint now() const override;
     [[nodiscard]] WallTime wall_now() const override;
@@ -116,6 +125,7 @@ class Reactor final : public Clock {
     }
     void run_task(async::Task<void> task, const bool& done);
 
+    std::vector<std::shared_ptr<void>> kept_;  // first: goes after the ring
     const std::unique_ptr<Ring> ring_;
     async::RunQueue queue_;
     TimerHeap timers_;
@@ -180,7 +190,9 @@ class Offloaded final : public async::Waiter {
   public:
     using Value = std::invoke_result_t<Function&>;
 
-    Offloaded(Reactor& reactor, Function& function) : reactor_(reactor), function_(function) {}
+    /// `threads`: whose; null: the reactor's.
+    Offloaded(Reactor& reactor, HelperThreads* threads, Function& function)
+        : reactor_(reactor), threads_(threads), function_(function) {}
     Offloaded(const Offloaded&) = delete;
     Offloaded& operator=(const Offloaded&) = delete;
     ~Offloaded() { CHECK(!is_in_flight_); }
@@ -189,18 +201,23 @@ class Offloaded final : public async::Waiter {
     void await_suspend(std::coroutine_handle<> handle) {
         suspend(handle);
         is_in_flight_ = true;
-        reactor_.offload_detached([this] {
+        const auto work = [this] {
             value_.emplace(function_());
             reactor_.post([this] {
                 is_in_flight_ = false;
                 wake();
             });
-        });
+        };
+        if (threads_ != nullptr)
+            threads_->add(work);
+        else
+            reactor_.offload_detached(work);
     }
     Value await_resume() { return *std::move(value_); }
 
   private:
     Reactor& reactor_;
+    HelperThreads* threads_;
     Function& function_;
     std::optional<Value> value_;
     bool is_in_flight_ = false;
@@ -208,7 +225,14 @@ class Offloaded final : public async::Waiter {
 
 template <std::invocable Function>
 async::Task<std::invoke_result_t<Function&>> Reactor::offload(Function function) {
-    Offloaded<Function> call(*this, function);
+    Offloaded<Function> call(*this, nullptr, function);
+    co_return co_await call;
+}
+
+template <std::invocable Function>
+async::Task<std::invoke_result_t<Function&>> Reactor::offload(HelperThreads& threads,
+                                                              Function function) {
+    Offloaded<Function> call(*this, &threads, function);
     co_return co_await call;
 }
 

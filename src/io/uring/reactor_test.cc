@@ -200,6 +200,58 @@ void destroy_in_flight() {
     reactor->block_on(pause(*reactor, milliseconds(1)));
 }
 
+/// Reads from a pipe. What the kernel writes into, and where it is waited for, are one object.
+struct Reader {
+    std::array<int, 2> ends{};
+    std::array<std::byte, 1> byte{};
+    Operation* in_kernel = nullptr;
+    int result = 0;
+    async::Scope scope;
+
+    Reader() { CHECK(::pipe(ends.data()) == 0); }
+    ~Reader() {
+        for (const int end : ends) ::close(end);
+    }
+    Task<void> read(Reactor& reactor) {
+        auto operation = reactor.submit([this](io_uring_sqe& entry) {
+            io_uring_prep_read(&entry, ends[0], byte.data(), 1, 0);
+        });
+        in_kernel = &operation;
+        result = co_await operation;
+    }
+};
+
+TEST(Reactor, request_that_the_kernel_keeps_is_abandoned_and_goes_after_the_ring) {
+    std::weak_ptr<Reader> reader;
+    {
+        TestReactor reactor;
+        const auto reads = std::make_shared<Reader>();
+        reader = reads;
+        {
+            const async::RunQueue::Enter enter(reactor->world().queue);
+            reads->scope.spawn(reads->read(*reactor));
+        }
+        reactor->block_on(pause(*reactor, milliseconds(1)));
+        reactor->abandon(*reads->in_kernel);
+        reactor->keep(reads);
+    }
+    EXPECT_TRUE(reader.expired());
+}
+
+TEST(Reactor, answer_to_an_abandoned_request_still_finds_who_waits) {
+    TestReactor reactor;
+    const auto reads = std::make_shared<Reader>();
+    {
+        const async::RunQueue::Enter enter(reactor->world().queue);
+        reads->scope.spawn(reads->read(*reactor));
+    }
+    reactor->abandon(*reads->in_kernel);
+    reactor->keep(reads);
+    CHECK(::write(reads->ends[1], "x", 1) == 1);
+    reactor->block_on(reads->scope.join());
+    EXPECT_EQ(reads->result, 1);
+}
+
 TEST(ReactorDeathTest, request_that_is_destroyed_in_flight_is_a_bug_that_is_found) {
     EXPECT_DEATH(destroy_in_flight(), "is_in_flight_");
 }
