@@ -153,8 +153,10 @@ Result<> Disk::read(DiskRequest& request) {
 }
 
 Result<> Disk::write(DiskRequest& request) {
-    if (faults_.is_full && !medium_->is_allocated(request.range_))
+    if (faults_.is_full && !medium_->is_allocated(request.range_)) {
+        write_some(request);
         return fail(ErrorCode::no_space, "writing a file");
+    }
     if (world_.random().happens(faults_.write_error)) {
         write_some(request);
         return fail(ErrorCode::io_error, "writing a file");
@@ -182,6 +184,7 @@ void Disk::write_some(DiskRequest& request) {
     const SectorCount block = sectors_floor(ByteCount(settings_.block_bytes));
     for (SectorIndex at = request.range_.first; at < request.range_.end(); at = at + block) {
         if (world_.random().one_in(2)) continue;
+        if (faults_.is_full && !medium_->is_allocated({at, block})) continue;
         const std::uint64_t passed = to_bytes(at - request.range_.first).value();
         medium_->write({at, block}, request.data_.subspan(passed, settings_.block_bytes));
     }

@@ -88,6 +88,7 @@ void Medium::write(SectorRange range, std::span<const std::byte> from) {
                     from.data() + piece.passed * kSectorBytes, piece.count * kSectorBytes);
         chunk.data |= mask_of(piece.first, piece.count);
     });
+    tell(range);
 }
 
 void Medium::zero(SectorRange range, bool unmap) {
@@ -105,6 +106,7 @@ void Medium::zero(SectorRange range, bool unmap) {
                     piece.count * kSectorBytes);
         zeroed.data |= mask_of(piece.first, piece.count);
     });
+    tell(range);
 }
 
 void Medium::discard(SectorRange range) {
@@ -123,6 +125,7 @@ void Medium::discard(SectorRange range) {
                             piece.count * kSectorBytes);
                 chunk->data |= mask_of(piece.first, piece.count);
             });
+            tell(range);
     }
 }
 
@@ -209,6 +212,7 @@ void Medium::roll_back(Epoch until, Rate kept) {
 }
 
 void Medium::restore(const Record& record, std::uint64_t first, std::uint64_t count) {
+    tell({SectorIndex(first), SectorCount(count)});
     Chunk& chunk = chunk_at(first / kChunkSectors);
     const auto place = static_cast<std::uint32_t>(first % kChunkSectors);
     const std::uint32_t mask = mask_of(place, static_cast<std::uint32_t>(count));
@@ -254,6 +258,7 @@ bool Medium::rot(SectorIndex sector) {
     const std::uint64_t bit = random_.below(kSectorBytes * 8);
     const std::uint64_t at = sector.value() % kChunkSectors * kSectorBytes + bit / 8;
     chunk.bytes[at] ^= static_cast<std::byte>(1U << (bit % 8));
+    tell({sector, SectorCount(1)});
     return true;
 }
 

@@ -11,9 +11,11 @@
 #include <cstddef>
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <memory>
 #include <set>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "base/units.h"
@@ -68,6 +70,9 @@ class Medium {
     /// How many changes a power cut could undo.
     [[nodiscard]] std::size_t unsynced() const { return log_.size(); }
 
+    /// Told what has just changed of what reads see. One at a time.
+    void watch(std::function<void(SectorRange)> watcher) { watcher_ = std::move(watcher); }
+
     /// Bit rot: turns one bit of the sector over, for good. False: nothing is written there.
     bool rot(SectorIndex sector);
 
@@ -108,6 +113,9 @@ class Medium {
         return index < chunks_.size() ? chunks_[index].get() : nullptr;
     }
     [[nodiscard]] bool has_data(std::uint64_t sector) const;
+    void tell(SectorRange range) const {
+        if (watcher_) watcher_(range);
+    }
     void save(Chunk& chunk, const Piece& piece);
     void roll_back(Epoch until, Rate kept);
     void restore(const Record& record, std::uint64_t first, std::uint64_t count);
@@ -119,6 +127,7 @@ class Medium {
     std::vector<std::unique_ptr<Chunk>> chunks_;
     std::deque<Record> log_;  // in order of time, so epochs grow
     Epoch epoch_ = 1;
+    std::function<void(SectorRange)> watcher_;
 };
 
 }  // namespace dst::sim

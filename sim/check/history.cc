@@ -125,6 +125,7 @@ void History::saw_zeroes(Number status, SectorRange range) {
 }
 
 void History::crash(std::string why, bool is_final, io::TimePoint now) {
+    crashed_ = order_ + 1;
     events_.push_back(
         {is_final ? Event::Kind::crash : Event::Kind::forgot, ++order_, now, std::move(why)});
 }
@@ -141,6 +142,7 @@ Order History::take_over(std::string why, std::span<const std::string_view> clie
 }
 
 void History::lose_everything(std::string why, io::TimePoint now) {
+    crashed_ = lost_all_ = order_ + 1;
     events_.push_back({Event::Kind::loss, ++order_, now, std::move(why)});
 }
 

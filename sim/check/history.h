@@ -52,6 +52,7 @@ class History {
     History(std::string name, std::uint16_t id, bool is_fenced);
 
     [[nodiscard]] const std::string& name() const { return name_; }
+    [[nodiscard]] std::uint16_t id() const { return id_; }
 
     // What clients do. Each request ends once.
 
@@ -84,6 +85,11 @@ class History {
         return operations_[number - 1];
     }
     [[nodiscard]] std::span<const Operation> operations() const { return operations_; }
+
+    /// When it last lost, or may have lost, what was not durable; 0: never.
+    [[nodiscard]] Order crashed() const { return crashed_; }
+    /// When what was durable was lost, too; 0: never.
+    [[nodiscard]] Order lost_all() const { return lost_all_; }
 
     /// What is wrong, one finding a sector, at most `most` of them.
     [[nodiscard]] std::vector<Finding> judge(std::size_t most) const;
@@ -127,6 +133,8 @@ class History {
     const std::uint16_t id_;
     const bool is_fenced_;
     Order order_ = 0;
+    Order crashed_ = 0;
+    Order lost_all_ = 0;
     std::vector<Operation> operations_;
     std::vector<Touch> touches_;
     std::vector<std::uint32_t> last_touch_;  // of each sector: its place, and one more; 0: none

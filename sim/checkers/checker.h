@@ -63,5 +63,6 @@ struct CheckerKind {
 [[nodiscard]] std::unique_ptr<Checker> make_stop_checker(Stage& stage);
 [[nodiscard]] std::unique_ptr<Checker> make_limit_checker(Stage& stage);
 [[nodiscard]] std::unique_ptr<Checker> make_mirror_checker(Stage& stage);
+[[nodiscard]] std::unique_ptr<Checker> make_heirs_checker(Stage& stage);
 
 }  // namespace dst::sim

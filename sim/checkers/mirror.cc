@@ -51,6 +51,7 @@ class MirrorChecker final : public Checker {
     /// What was in force stays in the past of all that comes: on each disk, and for the whole. An
     /// age that never was may be given up.
     void look_at_ages(const Mirrored& mirror) {
+        if (stage().is_forced()) return;
         Held held;
         for (const Copy& copy : mirror.copies) {
             // Another disk in its place is not looked at.

@@ -15,6 +15,8 @@ std::span<const CheckerKind> checkers() {
                     make_limit_checker},
         CheckerKind{"mirror", "copies are equal where they say so, and ages never go back",
                     make_mirror_checker},
+        CheckerKind{"heirs", "whoever a head could go on from has and knows what it needs",
+                    make_heirs_checker},
     };
     return kAll;
 }

@@ -115,6 +115,19 @@ std::vector<std::byte> Copy::read(SectorRange range) const {
     return bytes;
 }
 
+void Copy::watch(const std::function<void(SectorRange)>& watcher) const {
+    SectorIndex begin;  // of the part
+    for (const Part& part : parts_) {
+        const SectorCount size = is_whole_disk_ ? SectorCount(~std::uint64_t{0}) : part.size;
+        part.disk->medium().watch([=](SectorRange range) {
+            const SectorIndex end = std::min(range.end(), SectorIndex(0) + size);
+            if (range.first < end)
+                watcher({begin + (range.first - SectorIndex(0)), end - range.first});
+        });
+        begin = begin + part.size;
+    }
+}
+
 bool Copy::is_exchanged() const {
     return std::ranges::any_of(parts_, [](const Part& part) { return part.disk->is_exchanged(); });
 }

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <functional>
 #include <optional>
 #include <string>
 #include <utility>
@@ -34,6 +35,8 @@ class Copy {
     [[nodiscard]] std::vector<std::byte> read(SectorRange range) const;
     /// Another disk is in the place of one of them.
     [[nodiscard]] bool is_exchanged() const;
+    /// Told what has just changed of what `read` sees. One at a time for each disk.
+    void watch(const std::function<void(SectorRange)>& watcher) const;
     [[nodiscard]] bool is_same_place(const Copy& other) const { return parts_ == other.parts_; }
 
   private:

@@ -95,6 +95,8 @@ class RequestLoad final : public Load {
     static constexpr std::uint64_t kBurst = 8;
     static constexpr std::size_t kExtents = 64;
 
+    [[nodiscard]] io::TimePoint world_now() const { return workload_.world_.now(); }
+
     async::Task<void> work(Site site) {
         io::Clock& clock = site.world.clock;
         while (!is_ending_) {
@@ -107,6 +109,8 @@ class RequestLoad final : public Load {
             // In bursts, so that faults meet every state, and the end of the load.
             if (workload_.random_.one_in(kBurst))
                 co_await io::sleep_for(clock, workload_.random_.up_to(2 * workload_.burst_pause_));
+            while (world_now() < workload_.rests_until_ && !is_ending_)
+                co_await io::sleep_for(clock, workload_.rests_until_ - world_now());
             if (site.connected) co_await site.connected();
             if (is_ending_) break;
             const Result<> done = co_await in_order(site, request);

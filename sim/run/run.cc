@@ -99,8 +99,9 @@ class Run {
             std::max<io::Duration>(kQuietStorm, storm.faults * storm.pause / 2);
         for (const auto& customer : stage_.customers()) {
             const ClientSpec& spec = *customer->spec;
+            const bool has_own_pace = spec.requests == 0 || spec.burst > 0;
             const io::Duration pause =
-                spec.requests == 0 ? 0s : length * kBurst * spec.depth / spec.requests;
+                has_own_pace ? 0s : length * kBurst * spec.depth / spec.requests;
             customer->workload->set_burst_pause(std::min(pause, kBurstPauseMax));
         }
     }

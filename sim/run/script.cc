@@ -1,8 +1,11 @@
 #include "sim/run/script.h"
 
+#include <fmt/format.h>
+
 #include <utility>
 
 #include "sim/daemon.h"
+#include "sim/run/copies.h"
 
 namespace dst::sim {
 namespace {
@@ -108,6 +111,7 @@ void Script::tell(const TellStep& step, unsigned tries) {
         dynamic_cast<DaemonProgram&>(program).command(
             [&](control::Daemon& daemon) { return run(daemon, step, tries, *this); });
     });
+    if (is_told) note_force(step);
     if (!is_told) stage_.world().after(kTellAgain, [this, step, tries] { tell(step, tries); });
 }
 
@@ -118,7 +122,9 @@ async::Task<void> Script::run(control::Daemon& daemon, TellStep step, unsigned t
         Script& script;
         ~Answered() { --script.left_; }  // also by the end of the daemon
     } const answered{script};
-    const Outcome<> done = co_await command(daemon, step);
+    const auto* const overruled = std::get_if<StorageOverrule>(&step.command);
+    const Outcome<> done = overruled != nullptr ? co_await script.overrule(daemon, *overruled)
+                                                : co_await command(daemon, step);
     script.told(step, tries, done);
 }
 
@@ -137,13 +143,40 @@ void Script::note_stop(const TellStep& step, bool is_done) {
     if (storage == nullptr || storage->verb == StorageCommand::Verb::start ||
         storage->verb == StorageCommand::Verb::grow)
         return;
-    const control::DeviceSpec stopped = control::StorageDevice{storage->storage};
+    for (Volume* const volume : volumes_of(step, storage->storage))
+        volume->storage_stopped(is_done);
+}
+
+/// What only the missing nodes have is not there from now on, durable or not.
+void Script::note_force(const TellStep& step) {
+    const auto* const overruled = std::get_if<StorageOverrule>(&step.command);
+    if (overruled == nullptr || overruled->side) return;
+    stage_.note_force();
+    for (Volume* const volume : volumes_of(step, overruled->storage))
+        volume->history().lose_everything("the storage is started by force", stage_.world().now());
+}
+
+/// Those that show that storage of the daemon's.
+std::vector<Volume*> Script::volumes_of(const TellStep& step, const std::string& storage) const {
+    std::vector<Volume*> found;
+    const control::DeviceSpec device = control::StorageDevice{storage};
     for (const auto& volume : stage_.volumes()) {
         const DaemonSpec& daemon = *volume->route().daemons.front();
         const auto* const shown = daemon.config.find_export(split_at(volume->name()).second);
-        if (daemon.name == step.daemon && shown->device == stopped)
-            volume->storage_stopped(is_done);
+        if (daemon.name == step.daemon && shown->device == device) found.push_back(volume.get());
     }
+    return found;
+}
+
+async::Task<Outcome<>> Script::overrule(control::Daemon& daemon,
+                                        const StorageOverrule& told) const {
+    if (!told.side) co_return co_await daemon.storage_start(told.storage, {.force = true});
+    Copy copy(told.side->host);
+    copy.append(*stage_.resolve(*told.side).disk);
+    const metadata::Reading superblock = superblock_on(copy);
+    if (!superblock) co_return refuse("there is no node on that disk");
+    co_return co_await daemon.storage_start(told.storage,
+                                            {.keep = fmt::format("{:016x}", superblock->cookie)});
 }
 
 }  // namespace dst::sim

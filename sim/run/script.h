@@ -35,6 +35,11 @@ class Script {
     void tell(const TellStep& step, unsigned tries);
     void told(const TellStep& step, unsigned tries, const Outcome<>& done);
     void note_stop(const TellStep& step, bool is_done);
+    void note_force(const TellStep& step);
+    [[nodiscard]] std::vector<Volume*> volumes_of(const TellStep& step,
+                                                  const std::string& storage) const;
+    [[nodiscard]] async::Task<Outcome<>> overrule(control::Daemon& daemon,
+                                                  const StorageOverrule& told) const;
     static async::Task<void> run(control::Daemon& daemon, TellStep step, unsigned tries,
                                  Script& script);
 

@@ -47,6 +47,10 @@ class Stage {
     }
     [[nodiscard]] const std::vector<std::unique_ptr<Volume>>& volumes() const { return volumes_; }
 
+    /// A person has overruled what a mirror's ages say: they may go back from then on.
+    void note_force() { is_forced_ = true; }
+    [[nodiscard]] bool is_forced() const { return is_forced_; }
+
     /// Of a daemon or a client; null if there is none.
     [[nodiscard]] Process* find_process(std::string_view name) const;
     [[nodiscard]] Host& host(std::string_view name) const;
@@ -73,6 +77,7 @@ class Stage {
     Keeper keeper_;
     Faults faults_;
     std::vector<Server> servers_;
+    bool is_forced_ = false;
 };
 
 }  // namespace dst::sim

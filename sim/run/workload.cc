@@ -54,6 +54,8 @@ bool Workload::next(block::Request& request, const block::Geometry& geometry) {
     if (left_ == 0) return reads_back_ && next_read_back(request);
     if (geometry.size.value() == 0) return false;
     --left_;
+    if (spec_.burst > 0 && left_ % spec_.burst == 0)
+        rests_until_ = world_.now() + spec_.rest + random_.up_to(spec_.rest);
     request.op = draw_op();
     if (block::is_change(request.op)) request.fua = random_.below(100) < spec_.fua_percent;
     if (request.op == Op::write_zeroes) request.no_hole = random_.one_in(2);

@@ -69,6 +69,7 @@ class Workload {
     World& world_;
     Random& random_;
     io::Duration burst_pause_{};
+    io::TimePoint rests_until_{};
     std::function<void()> on_answer_;
     std::function<void()> on_note_;
     std::function<void(check::Order)> on_success_;

@@ -209,6 +209,8 @@ std::span<const Field<ClientSpec>> fields_of() {
         field<&ClientSpec::longest, SectorSize>("longest"),
         field<&ClientSpec::mix, Table<MixSpec, mix_fields>>("mix"),
         field<&ClientSpec::fua_percent, Count<0, 100>>("fua_percent"),
+        field<&ClientSpec::burst, Number>("burst"),
+        field<&ClientSpec::rest, Period>("rest"),
         field<&ClientSpec::overlap, OneOf<Overlap>>("overlap"),
         field<&ClientSpec::replay_window, Size>("replay_window"),
         field<&ClientSpec::hold, Patience>("hold"),

@@ -101,6 +101,10 @@ struct ClientSpec {
     ByteCount longest{8 << 10};
     MixSpec mix;
     unsigned fua_percent = 5;  // of changes
+    /// After so many requests, but for 0, it asks for nothing for once to twice `rest`: what was
+    /// changed comes to rest, too.
+    unsigned burst = 0;
+    Duration rest{};
     Overlap overlap = Overlap::none;
     // Of a node:
     ByteCount replay_window{4 << 20};

@@ -104,12 +104,20 @@ namespace {
 
 using Command = decltype(TellStep::command);
 
-Outcome<Command> parse_command(std::string_view words) {
+Outcome<Command> parse_command(const Scenario& scenario, std::string_view words) {
     if (const auto rest = behind(words, "node add")) {
         const auto parts = cut_at(*rest, " ");
         if (!parts) return refuse("node add needs a storage and a node");
         TRY(auto node, control::parse_node((*parts)[1]));
         return NodeAdd{std::string((*parts)[0]), std::move(node)};
+    }
+    if (const auto name = behind(words, "storage force"))
+        return StorageOverrule{.storage = std::string(*name)};
+    if (const auto rest = behind(words, "storage keep")) {
+        const auto parts = cut_at(*rest, " ");
+        if (!parts) return refuse("storage keep needs a storage and the disk of a node");
+        TRY(auto side, parse_disk(scenario, (*parts)[1]));
+        return StorageOverrule{std::string((*parts)[0]), std::move(side)};
     }
     using Verb = StorageCommand::Verb;
     constexpr std::array<std::pair<std::string_view, Verb>, 4> kVerbs{
@@ -170,7 +178,7 @@ Outcome<Step> parse_step(const Scenario& scenario, std::string_view sentence) {
         if (!parts || scenario.find_daemon((*parts)[0]) == nullptr)
             return refuse(
                 fmt::format("'{}' tells no daemon: write tell DAEMON: COMMAND", sentence));
-        TRY(auto command, parse_command((*parts)[1]));
+        TRY(auto command, parse_command(scenario, (*parts)[1]));
         return TellStep{std::string((*parts)[0]), std::string((*parts)[1]), std::move(command)};
     }
     return parse_strike(scenario, sentence);

@@ -7,6 +7,8 @@
 //     tell DAEMON: COMMAND            what `dst` would be told:
 //                                       node add STORAGE NODE
 //                                       storage start | stop | remove | grow STORAGE
+//                                       storage force STORAGE: start, though nodes are missing
+//                                       storage keep STORAGE HOST:/DISK: resolve, for that side
 //                                       export add NAME DEVICE | export remove NAME
 #pragma once
 
@@ -51,6 +53,11 @@ struct StorageCommand {
     enum class Verb : std::uint8_t { start, stop, remove, grow } verb;
     std::string storage;
 };
+/// What a person says of a storage that waits: without `side` that it starts by force.
+struct StorageOverrule {
+    std::string storage;
+    std::optional<TargetName> side{};
+};
 struct ExportAdd {
     control::ExportSpec spec;
 };
@@ -60,7 +67,7 @@ struct ExportRemove {
 struct TellStep {
     std::string daemon;
     std::string words;  // as written
-    std::variant<NodeAdd, StorageCommand, ExportAdd, ExportRemove> command;
+    std::variant<NodeAdd, StorageCommand, StorageOverrule, ExportAdd, ExportRemove> command;
 };
 using Step = std::variant<StrikeStep, StartStep, GrowStep, TellStep>;
 

@@ -29,7 +29,10 @@ async::Task<Result<>> Flushes::flush_now() {
         co_return done;
     }
     core_.regions->flush_succeeded(flush, core_.world.clock.now());
-    if (!flush.fresh.empty()) done = co_await written_bits_are_durable(flush);
+    if (!flush.fresh.empty()) {
+        done = co_await written_bits_are_durable(flush);
+        if (done) core_.regions->make_written(flush);
+    }
     if (done) done = co_await sender_.vouched();
     if (done) succeeded_ = number;
     co_return done;

@@ -138,8 +138,14 @@ async::Task<Outcome<>> Mirror::assemble(Takeover takeover) {
         declare_bits(*node);
     else
         CO_TRY_VOID(co_await load_bits(*node, takeover));
+    // Durably so before an age is sent: whoever holds one has come from there as any other, and
+    // what it settled on its own way it does not tell.
     for (const metadata::Cookie cookie : takeover.given_up)
-        if (Node* const given_up = core_.find(cookie)) given_up->is_given_up = true;
+        if (Node* const given_up = core_.find(cookie)) {
+            given_up->is_given_up = true;
+            core_.bits().set(Bits::stale_of(given_up->slot),
+                             {RegionIndex(0), core_.shape().regions()});
+        }
     for (const NodeRecord& record : takeover.first.nodes)
         if (record.attached) CO_TRY_VOID(co_await take_as_attached(*core_.find(record.cookie)));
     core_.regions->assume_settled(core_.world.clock.now());

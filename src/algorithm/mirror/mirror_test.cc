@@ -532,6 +532,55 @@ TEST_F(MirrorTest, a_flush_of_a_first_write_waits_for_a_node_that_is_about_to_be
     });
 }
 
+TEST_F(MirrorTest, a_durable_write_waits_for_the_flush_that_makes_its_region_written) {
+    run([](MirrorTest& t) -> Task<void> {
+        co_await t.create(2);
+        EXPECT_TRUE((co_await t.write(0, 8, 1)).has_value());  // the first one there
+        t.nodes[1]->holds_bits_back = true;
+        async::Scope scope;
+        scope.spawn([](MirrorTest& test) -> Task<void> {
+            EXPECT_TRUE((co_await test.flush()).has_value());
+        }(t));
+        while (t.nodes[1]->held_back == 0) co_await io::sleep_for(t.world.clock, 1ms);
+        // Node 1 still has the region as unwritten: a head that starts from there reads zeroes.
+        bool written = false;
+        scope.spawn([](MirrorTest& test, bool& done) -> Task<void> {
+            EXPECT_TRUE((co_await test.write(0, 8, 2, true)).has_value());
+            done = true;
+        }(t, written));
+        co_await io::sleep_for(t.world.clock, 100ms);
+        EXPECT_FALSE(written);
+        t.nodes[1]->holds_bits_back = false;
+        t.nodes[1]->link.wake_all();
+        co_await scope.join();
+        EXPECT_TRUE(written);
+    });
+}
+
+TEST_F(MirrorTest, a_side_that_was_given_up_lacks_all_for_every_head_from_then_on) {
+    run([](MirrorTest& t) -> Task<void> {
+        co_await t.create(2);
+        EXPECT_TRUE((co_await t.write(0, 8, 1)).has_value());
+        EXPECT_TRUE((co_await t.flush()).has_value());
+        metadata::Form form = t.mirror->form();
+        co_await t.end();
+        // Node 1 has gone on by itself, and a person keeps the side of node 2.
+        t.nodes[0]->connected = false;
+        t.make(form);
+        const auto kept = co_await t.mirror->assemble(
+            {.first = t.next_form(form, 77, 2), .source = 2, .given_up = {1}});
+        EXPECT_TRUE(kept.has_value());
+        EXPECT_TRUE(t.mirror->lacks_all(1));
+        form = t.mirror->form();
+        co_await t.end();
+        t.make(form);
+        const auto assembled =
+            co_await t.mirror->assemble({.first = t.next_form(form, 78, 2), .source = 2});
+        EXPECT_TRUE(assembled.has_value());
+        EXPECT_TRUE(t.mirror->lacks_all(1));
+    });
+}
+
 // An age that waits to be sent is given up when the node that it would attach has to leave: once
 // sent it could be found, and that node taken for one that has everything.
 TEST_F(MirrorTest, one_bad_copy_of_a_superblock_is_enough) {

@@ -100,12 +100,7 @@ void Regions::keep(std::vector<RegionIndex> list) {
 }
 
 void Regions::flush_succeeded(Flush& flush, io::TimePoint now) {
-    for (const RegionIndex region : flush.fresh) {
-        if (!fresh_.test(region)) continue;
-        fresh_.clear(region);
-        bits.clear(Bits::kUnwritten, region);
-    }
-    std::erase_if(fresh_list_, [this](RegionIndex region) { return !fresh_.test(region); });
+    for (const RegionIndex region : flush.fresh) bits.clear(Bits::kUnwritten, region);
     for (const RegionIndex region : flush.changed) {
         // Changes that came since have their own flush.
         if (changed_.test(region) || in_flight_[region.value()] > 0 || uneven_.test(region))
@@ -115,6 +110,11 @@ void Regions::flush_succeeded(Flush& flush, io::TimePoint now) {
         list_settled(region, now);
     }
     keep(std::move(flush.changed));
+}
+
+void Regions::make_written(const Flush& flush) {
+    for (const RegionIndex region : flush.fresh) fresh_.clear(region);
+    std::erase_if(fresh_list_, [this](RegionIndex region) { return !fresh_.test(region); });
 }
 
 void Regions::list_settled(RegionIndex region, io::TimePoint now) {

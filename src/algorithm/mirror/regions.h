@@ -40,7 +40,7 @@ class Regions {
     [[nodiscard]] bool is_busy(RegionRange regions) const;
     [[nodiscard]] const Bitmap& unsettled() const { return unsettled_; }
 
-    // Fresh: written by now, though unwritten in the bits until a flush (rule 10).
+    // Fresh: written by now, though nodes may have it as unwritten, until a flush (rule 10).
     [[nodiscard]] const Bitmap& fresh() const { return fresh_; }
     void make_fresh(RegionRange regions);
     /// Nothing but zeroes can be read there.
@@ -71,9 +71,11 @@ class Regions {
     };
     [[nodiscard]] Flush begin_flush();
     void flush_failed(Flush& flush);
-    /// The data is durable wherever it was taken: fresh regions may be cleared in the bits, and
-    /// what is not being changed any more is settled.
+    /// The data is durable wherever it was taken: fresh regions are cleared in the bits, and what
+    /// is not being changed any more is settled.
     void flush_succeeded(Flush& flush, io::TimePoint now);
+    /// So are those bits, after that.
+    void make_written(const Flush& flush);
 
     /// Closes and clears the intent of regions that have been settled since before `until` and for
     /// which `may_clear(region)`; others wait on. At most `most` at a time. How many were cleared.
