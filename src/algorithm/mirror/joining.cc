@@ -192,7 +192,15 @@ Outcome<bool> Joining::judge(const Node& node, const metadata::Superblock& found
     if (found.cookie != node.cookie)
         return refuse(fmt::format("it is another node of this storage ({:016x}): correct its place",
                                   found.cookie));
-    return !metadata::passes_through(now.history, found.form.history.age);
+    const bool is_astray = !metadata::passes_through(now.history, found.form.history.age);
+    // That its age can't have been in force is true of a head that nobody can have replaced. One
+    // that slept may find a successor's nodes, whose history has forgotten where it came from.
+    if (is_astray && !node.is_given_up && core_.is_serving && !lease_.holds())
+        return refuse(fmt::format(
+            "its age {} is not one that the present one ({}) came from, and too few "
+            "nodes vouch for this head at the moment",
+            metadata::to_string(found.form.history.age), metadata::to_string(now.history.age)));
+    return is_astray;
 }
 
 async::Task<Result<Bitmap>> Joining::load_bitmap(Node& node, BitmapName name, Bitmap& damaged) {

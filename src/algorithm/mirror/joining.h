@@ -9,6 +9,7 @@
 #include <string>
 
 #include "algorithm/mirror/core.h"
+#include "algorithm/mirror/lease.h"
 #include "algorithm/mirror/membership.h"
 #include "algorithm/mirror/resync.h"
 #include "metadata/superblock.h"
@@ -17,8 +18,8 @@ namespace dst::mirror {
 
 class Joining {
   public:
-    Joining(Core& core, Membership& membership, Resync& resync)
-        : core_(core), membership_(membership), resync_(resync) {}
+    Joining(Core& core, Membership& membership, Resync& resync, const Lease& lease)
+        : core_(core), membership_(membership), resync_(resync), lease_(lease) {}
 
     /// `node` answers: takes it in, if it can be, and ends when it is attached, or has left, or
     /// can't be taken in now. Suspends.
@@ -49,6 +50,7 @@ class Joining {
     Core& core_;
     Membership& membership_;
     Resync& resync_;
+    const Lease& lease_;
 };
 
 }  // namespace dst::mirror

@@ -33,7 +33,7 @@ Mirror::Mirror(io::World& world, Memory memory, metadata::Head head, Settings se
       reads_(core_, membership_, sender_),
       evening_(core_, membership_, reads_),
       resync_(core_, membership_, reads_),
-      joining_(core_, membership_, resync_),
+      joining_(core_, membership_, resync_, lease_),
       roster_(core_, membership_, joining_),
       verify_(core_, membership_, changes_),
       growing_(core_, membership_, changes_, flushes_),

@@ -32,7 +32,7 @@ class FakeNode final : public Backing, public block::Device {
     [[nodiscard]] bool is_connected() const override { return connected; }
     [[nodiscard]] std::optional<io::TimePoint> silent_since() const override { return silent; }
     [[nodiscard]] std::string reason() const override { return connected ? "connected" : "cut"; }
-    [[nodiscard]] std::optional<io::TimePoint> vouched_at() const override { return std::nullopt; }
+    [[nodiscard]] std::optional<io::TimePoint> vouched_at() const override { return vouched; }
     [[nodiscard]] bool is_taken() const override { return false; }
     [[nodiscard]] bool has_lost_changes() const override { return has_lost; }
     void accept_losses() override { has_lost = false; }
@@ -98,7 +98,8 @@ class FakeNode final : public Backing, public block::Device {
     node::MemoryDevice disk;  // as large as it may grow
     SectorCount end;
     bool connected = true;
-    std::optional<io::TimePoint> silent;  // although connected
+    std::optional<io::TimePoint> silent;   // although connected
+    std::optional<io::TimePoint> vouched;  // none: nobody else can have it
     bool fail_changes = false;
     bool fail_reads = false;
     // Writes there are not answered.
@@ -578,6 +579,44 @@ TEST_F(MirrorTest, a_side_that_was_given_up_lacks_all_for_every_head_from_then_o
             co_await t.mirror->assemble({.first = t.next_form(form, 78, 2), .source = 2});
         EXPECT_TRUE(assembled.has_value());
         EXPECT_TRUE(t.mirror->lacks_all(1));
+    });
+}
+
+TEST_F(MirrorTest, a_head_that_may_have_been_replaced_takes_in_nobody_that_went_another_way) {
+    run([](MirrorTest& t) -> Task<void> {
+        metadata::Form form = t.first_form(3);
+        form.quorum = metadata::Quorum::majority;
+        t.make(form);
+        EXPECT_TRUE((co_await t.mirror->create(Init::zero)).has_value());
+        t.connect(2, false);
+        EXPECT_TRUE((co_await t.write(0, 8, 1)).has_value());
+        co_await t.until_state(2, NodeState::away);
+        // Its successor has all nodes, so it has forgotten where its age came from.
+        metadata::Form later = t.next_form(t.mirror->form(), 77, 3);
+        later.history = metadata::first_history(77);
+        std::vector<std::byte> bytes(metadata::kSuperblockBytes);
+        metadata::encode_superblock(std::span(bytes).first<metadata::kSuperblockBytes>(),
+                                    {.form = later, .cookie = 3, .sequence = 100});
+        for (unsigned copy = 0; copy < metadata::kSuperblockCopies; ++copy)
+            reactor_done(
+                [](FakeNode& node, unsigned which, std::span<std::byte> data) -> Task<Result<>> {
+                    Request request{.op = Op::write,
+                                    .range = *metadata::superblock_place(kNodeSize, which),
+                                    .data = data};
+                    co_return co_await node.disk.execute(request);
+                }(*t.nodes[2], copy, bytes));
+        for (auto& node : t.nodes) node->vouched = t.world.clock.now() - 1h;
+        t.connect(2, true);
+        const auto deadline = t.soon();
+        while (t.mirror->nodes()[2].reason.find("vouch") == std::string::npos &&
+               t.world.clock.now() < deadline)
+            co_await io::wait_until(t.world.clock, t.changes, deadline);
+        EXPECT_NE(t.mirror->nodes()[2].reason.find("vouch"), std::string::npos);
+        std::vector<std::byte> found(metadata::kSuperblockBytes);
+        Request request{
+            .op = Op::read, .range = *metadata::superblock_place(kNodeSize, 0), .data = found};
+        EXPECT_TRUE((co_await t.nodes[2]->disk.execute(request)).has_value());
+        EXPECT_EQ(found, bytes);
     });
 }
 
