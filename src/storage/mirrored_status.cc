@@ -43,7 +43,8 @@ NodeStatus MirroredStorage::status_of(const NodeRecord& record,
                       .type = place != nullptr ? place->name() : record.type,
                       .start = {},
                       .size = record.is_witness ? SectorCount() : mirror_->form().shape.data_size,
-                      .in_sync = view.state == mirror::NodeState::attached ||
+                      // An age that names it may be on its way; in force it is one to count on.
+                      .in_sync = (view.state == mirror::NodeState::attached && record.attached) ||
                                  (record.is_witness && view.state == mirror::NodeState::joining),
                       .connected = view.is_connected,
                       .stale = view.stale,
