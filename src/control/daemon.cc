@@ -622,11 +622,11 @@ async::Task<void> Daemon::attach_again(attach::Spec spec) {
 async::Task<Outcome<>> Daemon::detach(std::string name, bool force) {
     // Not behind other changes: those may wait for long, and this is what people do about it.
     const auto is_it = [&](const attach::Spec& spec) { return spec.name == name; };
-    const bool was_attached = engine_.attachments().contains(name);
-    if (was_attached || std::ranges::none_of(attached_, is_it))
+    const auto kept = std::ranges::find_if(attached_, is_it);
+    if (kept == attached_.end() || engine_.attachments().contains(name))
         CO_TRY_VOID(co_await engine_.attachments().detach(name, force));
-    else if (const auto left = std::ranges::find_if(attached_, is_it); left != attached_.end())
-        CO_TRY_VOID(co_await engine_.attachments().discard(*left, force));
+    else
+        CO_TRY_VOID(co_await engine_.attachments().discard(*kept, force));
     co_return forget_attachment(name);
 }
 

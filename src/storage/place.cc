@@ -116,9 +116,14 @@ async::Task<metadata::Place> Place::look(std::vector<SectorCount> sizes) {
     if (can_reserve()) reservation = co_await member_.remote()->read_reservation();
     // Its exporter remembers where it ended before: this head may never have seen it.
     if (found && !found->reading && reservation && *reservation) {
-        for (const SectorCount before : (*reservation)->sizes)
-            sizes.push_back(metadata::whole_pages(before));
-        found = co_await find_at(sizes);
+        bool is_news = false;
+        for (const SectorCount size_then : (*reservation)->sizes) {
+            const SectorCount end = metadata::whole_pages(size_then);
+            if (end == size() || std::ranges::find(sizes, end) != sizes.end()) continue;
+            sizes.push_back(end);
+            is_news = true;
+        }
+        if (is_news) found = co_await find_at(sizes);
     }
     if (!found) {
         place.seen = metadata::Unreachable{

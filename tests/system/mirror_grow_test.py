@@ -97,52 +97,54 @@ def it_grows_under_load_when_all_nodes_have(lab: Lab):
     check(compared.code == 0, f"{compared}")
 
 
+class GrownMeanwhile:
+    """A mirror that was written to, and whose disks then grow while nobody has them."""
+
+    def __init__(self, lab):
+        self._lab = lab
+        self._exporters = start_exporters(lab, 2, "64M")
+        self.nodes = [exporter.remote("disk") for exporter in self._exporters]
+        self.head = start_mirror(lab, self.nodes)
+        self._before = size_of(self.head)
+        lab.fio("fio", self.head.uri("vol"), size=AREA).wait()
+        self._cookie = self.head.node("vol", self.nodes[0])["cookie"]
+
+    def grow(self, end):
+        """`end`: ends an exporter, in order or not."""
+        for exporter in self._exporters:
+            end(exporter)
+            os.truncate(disk_of(self._lab, exporter), 96 * MIB)
+            exporter.start()
+
+    def check_known(self, head):
+        """It is the same mirror, has its size, and takes the new one when it is told."""
+        wait_in_sync(head)
+        check(head.node("vol", self.nodes[0])["cookie"] == self._cookie,
+              "another storage was made of the nodes")
+        check(size_of(head) == self._before, f"{size_of(head)}, was {self._before}")
+        head.do("storage", "grow", "vol")
+        wait_in_sync(head)
+        check(size_of(head) > self._before + 30 * MIB, f"{size_of(head)}")
+        check_copies_equal([disk_of(self._lab, each) for each in self._exporters], self._before)
+
+
 @test
 def disks_that_grew_behind_the_back_of_a_head_are_known_again(lab: Lab):
     """Nothing at their ends says so: the head remembers where they ended."""
-    exporters = start_exporters(lab, 2, "64M")
-    nodes = [exporter.remote("disk") for exporter in exporters]
-    head = start_mirror(lab, nodes)
-    before = size_of(head)
-    lab.fio("fio", head.uri("vol"), size=AREA).wait()
-    cookie = head.node("vol", nodes[0])["cookie"]
-    head.kill()
-    for exporter in exporters:
-        exporter.kill()
-        os.truncate(disk_of(lab, exporter), 96 * MIB)
-        exporter.start()
-    head.start()
-    wait_in_sync(head)
-    check(head.node("vol", nodes[0])["cookie"] == cookie, "another storage was made of the nodes")
-    check(size_of(head) == before, f"{size_of(head)}, was {before}")
-    head.do("storage", "grow", "vol")
-    wait_in_sync(head)
-    check(size_of(head) > before + 30 * MIB, f"{size_of(head)}")
-    check_copies_equal([disk_of(lab, each) for each in exporters], before)
+    grown = GrownMeanwhile(lab)
+    grown.head.kill()
+    grown.grow(lambda exporter: exporter.kill())
+    grown.head.start()
+    grown.check_known(grown.head)
 
 
 @test
 def disks_that_grew_are_known_to_a_head_that_never_saw_them(lab: Lab):
     """It remembers nothing, and the head that had them has left in order: their exporters remember."""
-    exporters = start_exporters(lab, 2, "64M")
-    nodes = [exporter.remote("disk") for exporter in exporters]
-    head = start_mirror(lab, nodes)
-    before = size_of(head)
-    lab.fio("fio", head.uri("vol"), size=AREA).wait()
-    cookie = head.node("vol", nodes[0])["cookie"]
-    head.stop()
-    for exporter in exporters:
-        exporter.stop()
-        os.truncate(disk_of(lab, exporter), 96 * MIB)
-        exporter.start()
-    other = start_mirror(lab, nodes, name="other")
-    wait_in_sync(other)
-    check(other.node("vol", nodes[0])["cookie"] == cookie, "another storage was made of the nodes")
-    check(size_of(other) == before, f"{size_of(other)}, was {before}")
-    other.do("storage", "grow", "vol")
-    wait_in_sync(other)
-    check(size_of(other) > before + 30 * MIB, f"{size_of(other)}")
-    check_copies_equal([disk_of(lab, each) for each in exporters], before)
+    grown = GrownMeanwhile(lab)
+    grown.head.stop()
+    grown.grow(lambda exporter: exporter.stop())
+    grown.check_known(start_mirror(lab, grown.nodes, name="other"))
 
 
 main()

@@ -620,8 +620,6 @@ TEST_F(MirrorTest, a_head_that_may_have_been_replaced_takes_in_nobody_that_went_
     });
 }
 
-// An age that waits to be sent is given up when the node that it would attach has to leave: once
-// sent it could be found, and that node taken for one that has everything.
 TEST_F(MirrorTest, one_bad_copy_of_a_superblock_is_enough) {
     run([](MirrorTest& t) -> Task<void> {
         co_await t.create(2);
@@ -664,6 +662,8 @@ TEST_F(MirrorTest, its_blocks_stay_as_they_are) {
     });
 }
 
+// An age that waits to be sent is given up when the node that it would attach has to leave: once
+// sent it could be found, and that node taken for one that has everything.
 TEST_F(MirrorTest, a_joining_node_that_leaves_is_not_named_by_the_age_that_was_planned_for_it) {
     run([](MirrorTest& t) -> Task<void> {
         co_await t.create(3);
