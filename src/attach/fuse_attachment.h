@@ -51,7 +51,6 @@ class FuseAttachment final : public Attachment, private io::uring::FuseContent {
     [[nodiscard]] ByteCount size() const override;
     [[nodiscard]] std::span<std::byte> room() override;
     void take(const Call& call, std::span<std::byte> data) override;
-    [[nodiscard]] bool is_busy() const override { return flights_count_ > 0; }
     void interrupt(std::uint64_t id) override;
 
     async::Task<void> serve_file();

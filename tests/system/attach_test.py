@@ -117,6 +117,9 @@ def read_only_is_read_only_and_a_file_is_a_file(lab: Lab):
     check(os.stat(path).st_size == size and os.path.isfile(path), f"{path} is no such file")
     check(mounts_below(lab.folder)[-1] == path and not loops_of(lab.folder), "there is a device")
     do("cmp", f"--bytes={size}", path, lab.path("image"))
+    # As of a disk: nothing is cached from one use to the next.
+    fill(lab, head, size)
+    do("cmp", f"--bytes={size}", path, lab.path("image"))
     with open(path, "r+b", buffering=0) as file:
         outcome = head.dst("detach", "vol")
         check(outcome.code == 1 and "open" in outcome.stderr, f"it is open, and: {outcome}")

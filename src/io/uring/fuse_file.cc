@@ -99,10 +99,11 @@ struct FuseFile::Calls {
         // while he does; the kernel would wait for all of them together, whatever comes.
         const bool is_around = (info->flags & O_DIRECT) != 0 && of(request).is_coherent_;
         info->direct_io = is_around ? 1 : 0;
-        // As of a disk: what is cached stays while it is in use. (Else the kernel drops it now, and
-        // waits for all that is being read, beyond the reach of any signal.)
-        const bool is_used = of(request).opens_ > 0 || of(request).content_.is_busy();
-        info->keep_cache = is_used ? 1 : 0;
+        // As of a disk: what is cached goes before the first one uses it again. The kernel would do
+        // that by itself, but once this is answered: what the next one who opens it has read ahead
+        // by then is waited for, beyond the reach of any signal.
+        if (of(request).opens_ == 0) of(request).drop_cache();
+        info->keep_cache = 1;
         ++of(request).opens_;
         if (::fuse_reply_open(request, info) != 0) --of(request).opens_;
     }
@@ -146,6 +147,7 @@ Outcome<std::unique_ptr<FuseFile>> FuseFile::open(Reactor& reactor, const std::s
     TRY(file->mount_, FuseMount::open(reactor, path, kOperations, file.get(),
                                       {.is_file = true, .read_only = read_only}));
     file->mount_->receive_by([at = file.get()](fuse_session* session) {
+        at->session_ = session;
         at->fd_ = ::fuse_session_fd(session);
         return at->receive(session);
     });
@@ -156,6 +158,14 @@ FuseFile::FuseFile(FuseContent& content, bool read_only)
     : content_(content), read_only_(read_only) {}
 
 FuseFile::~FuseFile() = default;
+
+/// While it is not open: then no page is locked that only an answer from here unlocks, for what is
+/// being read or written back keeps it open.
+void FuseFile::drop_cache() {
+    const int error = ::fuse_lowlevel_notify_inval_inode(session_, FUSE_ROOT_ID, 0, 0);
+    if (error != 0)
+        log::warning("{}: what is cached of it stays: {}", path(), text_of(-error));
+}
 
 void FuseFile::close() {
     fd_ = -1;

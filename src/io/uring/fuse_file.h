@@ -39,8 +39,6 @@ class FuseContent {
     [[nodiscard]] virtual std::span<std::byte> room() = 0;
     /// To be answered through the file, once. `data` is of a write, the front of `room()`.
     virtual void take(const FuseCall& call, std::span<std::byte> data) = 0;
-    /// A call is not answered yet.
-    [[nodiscard]] virtual bool is_busy() const = 0;
     /// Whoever waits for that answer got a signal.
     virtual void interrupt(std::uint64_t id) = 0;
 };
@@ -87,10 +85,12 @@ class FuseFile {
     [[nodiscard]] bool take(std::size_t size, std::span<std::byte> room);
     void pass_to_libfuse(fuse_session* session, std::size_t size, std::span<std::byte> room);
     void send(std::uint64_t id, int error, std::span<const std::byte> data);
+    void drop_cache();
 
     FuseContent& content_;
     const bool read_only_;
     std::unique_ptr<FuseMount> mount_;
+    fuse_session* session_ = nullptr;
     int fd_ = -1;  // of the session
     /// In front of data: both headers of a write.
     static constexpr std::size_t kHeadBytes = 80;
