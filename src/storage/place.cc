@@ -282,7 +282,7 @@ async::Task<Outcome<>> Place::admit_plain(node::Visit& visit) {
     };
     const auto found = co_await mirror::read_copies(superblock_end_, bytes, read);
     if (!found) co_return refuse(ErrorCode::node_lost, "reading its superblock failed");
-    co_return judge_.judge(*found);
+    co_return judge_.judge(found->reading);
 }
 
 }  // namespace dst::storage

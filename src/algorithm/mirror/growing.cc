@@ -181,7 +181,7 @@ void Growing::begin_node(Node& node, Bits& bits) {
     core_.begin_writing(node, *node.next_pages);
     if (end == node.size) return;
     node.next_superblock = std::make_unique<SuperblockWriter>(
-        node.backing->device(), end, node.cookie, node.sequence, core_.memory.metadata,
+        node.backing->device(), end, 0, node.cookie, node.sequence, core_.memory.metadata,
         core_.world.clock, core_.progress);
     node.next_superblock->send(core_.form);
     core_.begin_writing(node, *node.next_superblock);

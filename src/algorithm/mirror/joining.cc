@@ -2,7 +2,6 @@
 
 #include <fmt/format.h>
 
-#include "algorithm/mirror/superblock_reader.h"
 #include "base/check.h"
 #include "base/log.h"
 #include "metadata/assembly.h"
@@ -131,7 +130,7 @@ async::Task<Outcome<>> Joining::look_at(Node& node) {
         node.is_known = true;
         node.begin_copying(core_.shape().regions());
     }
-    begin_superblocks(node);
+    begin_superblocks(node, *looked);
     // One that lies where the node ended before, or will end, is not where it will be looked for.
     const bool is_in_place = reading && looked->end == node.size;
     if (is_in_place && reading->self().size == node.size)
@@ -224,10 +223,11 @@ async::Task<Result<Bitmap>> Joining::load_bitmap(Node& node, BitmapName name, Bi
     co_return bitmap;
 }
 
-void Joining::begin_superblocks(Node& node) {
+void Joining::begin_superblocks(Node& node, const FoundSuperblock& found) {
     CHECK(node.writers == 0);
+    const unsigned spare = found.end == node.size ? found.spare : 0;
     node.superblock = std::make_unique<SuperblockWriter>(
-        node.backing->device(), node.size, node.cookie, node.sequence, core_.memory.metadata,
+        node.backing->device(), node.size, spare, node.cookie, node.sequence, core_.memory.metadata,
         core_.world.clock, core_.progress);
     node.pages.reset();
     core_.begin_writing(node, *node.superblock);

@@ -12,6 +12,7 @@
 #include "algorithm/mirror/lease.h"
 #include "algorithm/mirror/membership.h"
 #include "algorithm/mirror/resync.h"
+#include "algorithm/mirror/superblock_reader.h"
 #include "metadata/superblock.h"
 
 namespace dst::mirror {
@@ -32,8 +33,9 @@ class Joining {
     /// The node is away, answers, and nothing of its earlier life is under way.
     [[nodiscard]] bool may_begin(const Node& node) const;
 
-    /// Begins to write superblocks to it, which ends where its record says.
-    void begin_superblocks(Node& node);
+    /// Begins to write superblocks to it, which ends where its record says. `found`: what is there;
+    /// nothing that is needed, if it is not given.
+    void begin_superblocks(Node& node, const FoundSuperblock& found = {});
     /// Begins to write the bitmaps to it, all of them or what changes from now on: it holds them.
     void begin_pages(Node& node, bool all);
     /// All of a bitmap as it is on `node`, with what is safe to believe where it is damaged: those

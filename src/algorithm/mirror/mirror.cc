@@ -194,7 +194,7 @@ async::Task<Outcome<>> Mirror::take_as_attached(Node& node) {
     core_.become(node, NodeEvent::found, "attached");
     core_.become(node, NodeEvent::named, "attached");
     node.is_known = true;
-    joining_.begin_superblocks(node);
+    joining_.begin_superblocks(node, *found);
     joining_.begin_pages(node, true);
     co_return Outcome<>{};
 }

@@ -71,6 +71,14 @@ class FakeNode final : public Backing, public block::Device {
         if (fail_changes && block::is_change(request.op) &&
             request.range.end() <= SectorIndex(kDataSectors))
             co_return fail(ErrorCode::io_error, "broken");
+        const SectorIndex superblocks = metadata::superblock_place(end, 0)->first;
+        if (request.op == Op::write && request.range.first >= superblocks) {
+            superblock_writes.push_back(request.range.first);
+            if (fail_write_at == request.range.first) {
+                fail_write_at.reset();
+                co_return fail(ErrorCode::io_error, "broken");
+            }
+        }
         if (fail_reads && request.op == Op::read &&
             request.range.end() <= SectorIndex(kDataSectors))
             co_return fail(ErrorCode::io_error, "broken");
@@ -108,6 +116,8 @@ class FakeNode final : public Backing, public block::Device {
     std::size_t held_back = 0;
     std::uint32_t block_bytes = 512;
     std::optional<SectorIndex> bad_sector;
+    std::optional<SectorIndex> fail_write_at;  // once
+    std::vector<SectorIndex> superblock_writes;
     bool loses_at_flush = false;
     bool has_lost = false;
     std::uint64_t drops = 0;
@@ -634,6 +644,39 @@ TEST_F(MirrorTest, one_bad_copy_of_a_superblock_is_enough) {
     });
 }
 
+TEST_F(MirrorTest, of_a_superblock_the_copy_that_may_be_torn_is_written_first) {
+    run([](MirrorTest& t) -> Task<void> {
+        co_await t.create(2);
+        FakeNode& node = *t.nodes[1];
+        std::vector<SectorIndex>& written = node.superblock_writes;
+        for (unsigned copy = 0; copy < metadata::kSuperblockCopies; ++copy) {
+            const SectorRange place = *metadata::superblock_place(kNodeSize, copy);
+            // Torn by a power cut.
+            t.connect(1, false);
+            EXPECT_TRUE((co_await t.write(0, 8, 1)).has_value());
+            co_await t.until_state(1, NodeState::away);
+            Request tear{.op = Op::write_zeroes, .range = {place.first, SectorCount(1)}};
+            EXPECT_TRUE((co_await node.disk.execute(tear)).has_value());
+            written.clear();
+            t.connect(1, true);
+            co_await t.until_state(1, NodeState::attached);
+            EXPECT_FALSE(written.empty());
+            EXPECT_EQ(written.front(), place.first);
+            // Torn by a write that fails.
+            node.fail_write_at = place.first;
+            written.clear();
+            t.connect(0, false);
+            EXPECT_TRUE((co_await t.write(0, 8, 1)).has_value());
+            EXPECT_FALSE(node.fail_write_at.has_value());
+            const auto failed = std::ranges::find(written, place.first);
+            EXPECT_GE(written.end() - failed, 3);
+            EXPECT_EQ(*std::next(failed), place.first);
+            t.connect(0, true);
+            co_await t.until_state(0, NodeState::attached);
+        }
+    });
+}
+
 TEST_F(MirrorTest, its_blocks_stay_as_they_are) {
     run([](MirrorTest& t) -> Task<void> {
         metadata::Form form = t.first_form(2);
@@ -1073,6 +1116,33 @@ TEST_F(MirrorTest, what_a_head_that_grew_it_has_left_is_made_zero_by_the_next_on
         first.resize(128 * kSectorBytes);
         second.resize(128 * kSectorBytes);
         EXPECT_EQ(first, second);
+    });
+}
+
+TEST_F(MirrorTest, it_grows_when_the_bitmaps_of_the_new_size_are_there) {
+    run([](MirrorTest& t) -> Task<void> {
+        co_await t.create(2);
+        const SectorCount before = t.mirror->geometry().size;
+        for (const auto& node : t.nodes) node->end = SectorCount(24576);
+        t.nodes[1]->holds_bits_back = true;
+        async::Scope scope;
+        Outcome<> grown;
+        scope.spawn([](MirrorTest& of, Outcome<>& done) -> Task<void> {
+            done = co_await of.mirror->growing().grow(of.soon());
+        }(t, grown));
+        const auto deadline = t.soon();
+        while (t.nodes[1]->held_back == 0 && t.world.clock.now() < deadline)
+            co_await io::sleep_for(t.world.clock, 5ms);
+        EXPECT_NE(t.nodes[1]->held_back, 0u);
+        // Long enough for all that does not wait for it.
+        co_await io::sleep_for(t.world.clock, 100ms);
+        EXPECT_EQ(t.mirror->form().shape.data_size, before);
+        EXPECT_EQ(t.mirror->newest_form().shape.data_size, before);
+        t.nodes[1]->holds_bits_back = false;
+        t.nodes[1]->link.wake_all();
+        co_await scope.join();
+        EXPECT_TRUE(grown.has_value()) << grown.error().text;
+        EXPECT_GT(t.mirror->geometry().size, before);
     });
 }
 

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <optional>
 #include <span>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -14,18 +15,23 @@
 
 namespace dst::mirror {
 
+struct ReadCopies {
+    metadata::Reading reading;  // of both
+    unsigned spare = 0;         // the copy that it does not rest on: to be written first
+};
+
 /// What both copies say, of a node that ends at `size` (whole pages). Fails rather than waiting for
 /// a link. Suspends.
-async::Task<Result<metadata::Reading>> read_superblock(block::Device& device, SectorCount size,
+async::Task<Result<ReadCopies>> read_superblock(block::Device& device, SectorCount size,
                                                        block::Account& account);
 
 /// The same of a node that only `read(range, bytes)` can read, which gives a `Task<Result<>>`.
 /// `bytes`: room for a copy. A copy that it fails to read with `io_error` counts as damaged; if it
 /// does so with both, or in another way, that is the error. Suspends.
 template <typename Read>
-async::Task<Result<metadata::Reading>> read_copies(SectorCount size, std::span<std::byte> bytes,
+async::Task<Result<ReadCopies>> read_copies(SectorCount size, std::span<std::byte> bytes,
                                                    Read read) {
-    std::optional<metadata::Reading> both;
+    std::vector<metadata::Reading> readings;
     unsigned unreadable = 0;
     for (unsigned copy = 0; copy < metadata::kSuperblockCopies; ++copy) {
         const auto place = metadata::superblock_place(size, copy);
@@ -35,18 +41,21 @@ async::Task<Result<metadata::Reading>> read_copies(SectorCount size, std::span<s
         const bool is_bad = !done && done.error().code == ErrorCode::io_error;
         if (!done && (!is_bad || ++unreadable == metadata::kSuperblockCopies))
             co_return std::unexpected(done.error());
-        metadata::Reading reading = is_bad ? metadata::Reading(std::unexpected(metadata::Unreadable{
-                                                 .kind = metadata::Unreadable::Kind::damaged,
-                                                 .what = "a copy of its superblock can't be read"}))
-                                           : metadata::decode_superblock(bytes);
-        both = both ? metadata::choose(*std::move(both), std::move(reading)) : std::move(reading);
+        readings.push_back(is_bad ? metadata::Reading(std::unexpected(metadata::Unreadable{
+                                        .kind = metadata::Unreadable::Kind::damaged,
+                                        .what = "a copy of its superblock can't be read"}))
+                                  : metadata::decode_superblock(bytes));
     }
-    co_return *std::move(both);
+    const auto& [first, second] = std::tie(readings.front(), readings.back());
+    const bool rests_on_first = first && (!second || first->sequence > second->sequence);
+    co_return ReadCopies{.reading = metadata::choose(first, second),
+                         .spare = rests_on_first ? 1U : 0U};
 }
 
 struct FoundSuperblock {
-    metadata::Reading reading;
-    SectorCount end;             // where it was
+    metadata::Reading reading = std::unexpected(metadata::Unreadable{});
+    SectorCount end{};           // where it was
+    unsigned spare = 0;          // as above, there
     std::uint64_t sequence = 0;  // the greatest that was seen, wherever
 };
 

@@ -12,11 +12,13 @@ constexpr io::Duration kTryAgainAfter = std::chrono::seconds(1);
 
 }  // namespace
 
-SuperblockWriter::SuperblockWriter(block::Device& device, SectorCount size, metadata::Cookie cookie,
-                                   std::uint64_t& sequence, block::Account& account,
-                                   io::Clock& clock, async::WaitQueue& progress)
+SuperblockWriter::SuperblockWriter(block::Device& device, SectorCount size, unsigned spare,
+                                   metadata::Cookie cookie, std::uint64_t& sequence,
+                                   block::Account& account, io::Clock& clock,
+                                   async::WaitQueue& progress)
     : device_(device),
-      places_{*metadata::superblock_place(size, 0), *metadata::superblock_place(size, 1)},
+      places_{*metadata::superblock_place(size, spare),
+              *metadata::superblock_place(size, 1 - spare)},
       cookie_(cookie),
       sequence_(sequence),
       account_(account),
@@ -68,14 +70,20 @@ async::Task<Result<>> SuperblockWriter::write(const metadata::Form& form) {
     const metadata::Superblock superblock{.form = form, .cookie = cookie_, .sequence = ++sequence_};
     CHECK(metadata::broken_rule(superblock) == nullptr);
     metadata::encode_superblock(bytes, superblock);
-    for (const SectorRange& place : places_) {
+    static_assert(metadata::kSuperblockCopies == 2);
+    for (std::size_t at = 0; at < places_.size(); ++at) {
         block::Request request{.op = block::Op::write,
                                .fua = true,
                                .is_patient = true,
-                               .range = place,
+                               .range = places_[at],
                                .data = bytes,
                                .buffer = &buffer};
-        CO_TRY_VOID(co_await device_.execute(request));
+        const Result<> done = co_await device_.execute(request);
+        if (!done) {
+            // Of this one nobody knows what is there now; the other one is whole.
+            std::swap(places_.front(), places_[at]);
+            co_return done;
+        }
     }
     co_return Result<>{};
 }

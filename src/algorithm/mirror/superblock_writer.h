@@ -1,8 +1,8 @@
 // SuperblockWriter: writes ages to one node, one after another.
 //
 // An age is durable there when both copies are written, one after the other, so that a power cut
-// leaves one whole copy at any time. A later age than the one that is being written waits for it:
-// nothing overtakes on one node.
+// leaves one whole copy at any time: the one that may not be whole is written first. A later age
+// than the one that is being written waits for it: nothing overtakes on one node.
 #pragma once
 
 #include <array>
@@ -23,12 +23,12 @@ using FormHandle = std::shared_ptr<const metadata::Form>;
 
 class SuperblockWriter {
   public:
-    /// `size`: the node's, whole pages, large enough; `sequence`: of what it holds now, 0 if it
-    /// holds nothing; all writers of a node count on from there. `progress` is woken whenever
-    /// something is durable. All outlive it.
-    SuperblockWriter(block::Device& device, SectorCount size, metadata::Cookie cookie,
-                     std::uint64_t& sequence, block::Account& account, io::Clock& clock,
-                     async::WaitQueue& progress);
+    /// `size`: the node's, whole pages, large enough; `spare`: the copy there to begin with;
+    /// `sequence`: of what it holds now, 0 if it holds nothing; all writers of a node count on from
+    /// there. `progress` is woken whenever something is durable. All outlive it.
+    SuperblockWriter(block::Device& device, SectorCount size, unsigned spare,
+                     metadata::Cookie cookie, std::uint64_t& sequence, block::Account& account,
+                     io::Clock& clock, async::WaitQueue& progress);
 
     /// `form` is to be written; an earlier one that was not begun is left out.
     void send(FormHandle form);
@@ -52,7 +52,8 @@ class SuperblockWriter {
     async::Task<Result<>> write(const metadata::Form& form);
 
     block::Device& device_;
-    const std::array<SectorRange, metadata::kSuperblockCopies> places_;
+    /// In the order in which they are written. A write that fails may have torn the first one.
+    std::array<SectorRange, metadata::kSuperblockCopies> places_;
     const metadata::Cookie cookie_;
     std::uint64_t& sequence_;
     block::Account& account_;
