@@ -39,8 +39,11 @@ async::Task<bool> Evening::make_even(RegionIndex region) {
     Locked locked(core_, regions);
     if (!co_await locked.alone()) co_return false;
     const SectorRange range = core_.shape().sectors_of(region);
+    const std::uint64_t doubts = core_.regions->doubts();
     for (SectorIndex at = range.first; at < range.end(); at = at + kPiece)
         if (!co_await copy({at, std::min(kPiece, range.end() - at)})) co_return false;
+    // Lost since it was read, by the node that the others have it from.
+    if (core_.regions->doubts() != doubts) co_return true;
     core_.regions->make_even(regions);
     log::info("storage {}: sectors {}+{} are equal on all nodes again, after a change failed",
               core_.settings.name, range.first.value(), range.count.value());

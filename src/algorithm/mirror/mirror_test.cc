@@ -79,6 +79,8 @@ class FakeNode final : public Backing, public block::Device {
                 co_return fail(ErrorCode::io_error, "broken");
             }
         }
+        if (request.op == Op::write && unwritable && unwritable->overlaps(request.range))
+            co_return fail(ErrorCode::io_error, "broken");
         if (fail_reads && request.op == Op::read &&
             request.range.end() <= SectorIndex(kDataSectors))
             co_return fail(ErrorCode::io_error, "broken");
@@ -117,6 +119,7 @@ class FakeNode final : public Backing, public block::Device {
     std::uint32_t block_bytes = 512;
     std::optional<SectorIndex> bad_sector;
     std::optional<SectorIndex> fail_write_at;  // once
+    std::optional<SectorRange> unwritable;
     std::vector<SectorIndex> superblock_writes;
     bool loses_at_flush = false;
     bool has_lost = false;
@@ -565,6 +568,44 @@ TEST_F(MirrorTest, a_durable_write_waits_for_the_flush_that_makes_its_region_wri
         t.nodes[1]->link.wake_all();
         co_await scope.join();
         EXPECT_TRUE(written);
+    });
+}
+
+// Else a head that dies would leave nothing that says who lacks it.
+TEST_F(MirrorTest, an_intent_stays_until_it_is_durable_who_lacks_what_was_changed) {
+    run([](MirrorTest& t) -> Task<void> {
+        co_await t.create(2);
+        EXPECT_TRUE((co_await t.write(0, 8, 1)).has_value());
+        EXPECT_TRUE((co_await t.flush()).has_value());
+        t.connect(1, false);
+        EXPECT_TRUE((co_await t.write(128, 8, 1)).has_value());
+        co_await t.until_state(1, NodeState::away);
+        FakeNode& node = *t.nodes[0];
+        const auto layout = *metadata::Layout::of(t.mirror->form().shape, kNodeSize);
+        const SectorRange intents = layout.page({metadata::BitmapKind::intent, 0}, 0);
+        const auto has_intent = [&] {
+            std::vector<std::byte> page(metadata::kPageBytes);
+            Request request{.op = Op::read, .range = intents, .data = page};
+            reactor_done(node.disk.execute(request));
+            metadata::Bitmap bitmap(layout.shape().regions());
+            EXPECT_EQ(metadata::decode_page(std::span(page).first<metadata::kPageBytes>(),
+                                            t.mirror->form().storage_id,
+                                            {metadata::BitmapKind::intent, 0}, 0, bitmap),
+                      0u);
+            return bitmap.test(metadata::RegionIndex(0));
+        };
+        // Of this region the intent is still durable, and nobody lacked anything.
+        EXPECT_TRUE(has_intent());
+        node.unwritable = layout.page({metadata::BitmapKind::stale, 1}, 0);
+        EXPECT_TRUE((co_await t.write(0, 8, 2)).has_value());
+        EXPECT_TRUE((co_await t.flush()).has_value());
+        co_await io::sleep_for(t.world.clock, Flushes::kIntentLingers + 1500ms);
+        EXPECT_TRUE(has_intent());
+        node.unwritable.reset();
+        const auto deadline = t.world.clock.now() + 5s;
+        while (has_intent() && t.world.clock.now() < deadline)
+            co_await io::sleep_for(t.world.clock, 50ms);
+        EXPECT_FALSE(has_intent());
     });
 }
 

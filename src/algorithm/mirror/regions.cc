@@ -53,6 +53,7 @@ void Regions::note_changed(RegionIndex region) {
 }
 
 void Regions::doubt_failed() {
+    ++doubts_;
     for (auto run = failed_.next_run(RegionIndex(0)); run; run = failed_.next_run(run->end()))
         uneven_.set(*run);
 }

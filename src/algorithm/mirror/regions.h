@@ -60,6 +60,8 @@ class Regions {
     /// A node may have forgotten what is not durable there. Nobody writes again what of it came of
     /// changes that failed, and others may have been given that: they are uneven once more.
     void doubt_failed();
+    /// How often that was. What was read of an uneven region before the last time is worth nothing.
+    [[nodiscard]] std::uint64_t doubts() const { return doubts_; }
     /// They are equal again, if not durably: as after a change.
     void make_even(RegionRange regions);
 
@@ -98,6 +100,7 @@ class Regions {
     Bitmap locked_;
     Bitmap fresh_;
     Bitmap uneven_;
+    std::uint64_t doubts_ = 0;
     Bitmap failed_;  // a change failed there, and no flush has succeeded since they are even
     Bitmap unsettled_;
     Bitmap changed_;  // since the last flush began
