@@ -8,7 +8,7 @@
 namespace dst::mirror {
 
 async::Task<Result<ReadCopies>> read_superblock(block::Device& device, SectorCount size,
-                                                       block::Account& account) {
+                                                block::Account& account) {
     const block::Buffer buffer = co_await account.allocate(metadata::kSuperblockBytes);
     if (!buffer) co_return fail(ErrorCode::no_memory, "memory is given up");
     block::Request request{.op = block::Op::read, .if_connected = true, .buffer = &buffer};

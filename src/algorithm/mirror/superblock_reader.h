@@ -23,14 +23,14 @@ struct ReadCopies {
 /// What both copies say, of a node that ends at `size` (whole pages). Fails rather than waiting for
 /// a link. Suspends.
 async::Task<Result<ReadCopies>> read_superblock(block::Device& device, SectorCount size,
-                                                       block::Account& account);
+                                                block::Account& account);
 
 /// The same of a node that only `read(range, bytes)` can read, which gives a `Task<Result<>>`.
 /// `bytes`: room for a copy. A copy that it fails to read with `io_error` counts as damaged; if it
 /// does so with both, or in another way, that is the error. Suspends.
 template <typename Read>
 async::Task<Result<ReadCopies>> read_copies(SectorCount size, std::span<std::byte> bytes,
-                                                   Read read) {
+                                            Read read) {
     std::vector<metadata::Reading> readings;
     unsigned unreadable = 0;
     for (unsigned copy = 0; copy < metadata::kSuperblockCopies; ++copy) {

@@ -163,8 +163,7 @@ FuseFile::~FuseFile() = default;
 /// being read or written back keeps it open.
 void FuseFile::drop_cache() {
     const int error = ::fuse_lowlevel_notify_inval_inode(session_, FUSE_ROOT_ID, 0, 0);
-    if (error != 0)
-        log::warning("{}: what is cached of it stays: {}", path(), text_of(-error));
+    if (error != 0) log::warning("{}: what is cached of it stays: {}", path(), text_of(-error));
 }
 
 void FuseFile::close() {
