@@ -252,6 +252,14 @@ class MirrorTest : public testing::Test, public Owner {
             co_await io::wait_until(world.clock, changes, world.clock.now() + 20ms);
         EXPECT_EQ(is_settled(), settled);
     }
+    Task<void> grow(Outcome<>& done) { done = co_await mirror->growing().grow(soon()); }
+    /// Until the node has a write of its metadata that it does not answer.
+    Task<void> until_held_back(std::size_t at) {
+        const auto deadline = soon();
+        while (nodes[at]->held_back == 0 && world.clock.now() < deadline)
+            co_await io::sleep_for(world.clock, 1ms);
+        EXPECT_NE(nodes[at]->held_back, 0u);
+    }
     void connect(std::size_t at, bool connected) {
         nodes[at]->connected = connected;
         nodes[at]->link.wake_all();
@@ -555,7 +563,7 @@ TEST_F(MirrorTest, a_durable_write_waits_for_the_flush_that_makes_its_region_wri
         scope.spawn([](MirrorTest& test) -> Task<void> {
             EXPECT_TRUE((co_await test.flush()).has_value());
         }(t));
-        while (t.nodes[1]->held_back == 0) co_await io::sleep_for(t.world.clock, 1ms);
+        co_await t.until_held_back(1);
         // Node 1 still has the region as unwritten: a head that starts from there reads zeroes.
         bool written = false;
         scope.spawn([](MirrorTest& test, bool& done) -> Task<void> {
@@ -764,10 +772,7 @@ TEST_F(MirrorTest, a_joining_node_that_leaves_is_not_named_by_the_age_that_was_p
         t.nodes[0]->holds_bits_back = true;
         t.connect(1, true);
         co_await t.until_state(1, NodeState::completing);
-        const auto until = t.world.clock.now() + 2s;
-        while (t.nodes[0]->held_back == 0 && t.world.clock.now() < until)
-            co_await io::sleep_for(t.world.clock, 1ms);
-        EXPECT_GT(t.nodes[0]->held_back, 0u);
+        co_await t.until_held_back(0);
         // Meanwhile it fails a change. That it has to leave is to be noted on the first one, too.
         t.nodes[1]->fail_changes = true;
         async::Scope scope;
@@ -777,6 +782,7 @@ TEST_F(MirrorTest, a_joining_node_that_leaves_is_not_named_by_the_age_that_was_p
         const auto is_leaving = [&] {
             return t.mirror->nodes()[1].reason.starts_with("write failed there");
         };
+        const auto until = t.soon();
         while (!is_leaving() && t.world.clock.now() < until)
             co_await io::sleep_for(t.world.clock, 1ms);
         EXPECT_TRUE(is_leaving());
@@ -1168,13 +1174,8 @@ TEST_F(MirrorTest, it_grows_when_the_bitmaps_of_the_new_size_are_there) {
         t.nodes[1]->holds_bits_back = true;
         async::Scope scope;
         Outcome<> grown;
-        scope.spawn([](MirrorTest& of, Outcome<>& done) -> Task<void> {
-            done = co_await of.mirror->growing().grow(of.soon());
-        }(t, grown));
-        const auto deadline = t.soon();
-        while (t.nodes[1]->held_back == 0 && t.world.clock.now() < deadline)
-            co_await io::sleep_for(t.world.clock, 5ms);
-        EXPECT_NE(t.nodes[1]->held_back, 0u);
+        scope.spawn(t.grow(grown));
+        co_await t.until_held_back(1);
         // Long enough for all that does not wait for it.
         co_await io::sleep_for(t.world.clock, 100ms);
         EXPECT_EQ(t.mirror->form().shape.data_size, before);
@@ -1198,12 +1199,8 @@ TEST_F(MirrorTest, growing_is_given_up_as_long_as_no_age_says_so) {
         t.nodes[1]->holds_superblocks_back = true;
         async::Scope scope;
         Outcome<> grown;
-        scope.spawn([](MirrorTest& of, Outcome<>& done) -> Task<void> {
-            done = co_await of.mirror->growing().grow(of.soon());
-        }(t, grown));
-        const auto deadline = t.soon();
-        while (t.nodes[1]->held_back == 0 && t.world.clock.now() < deadline)
-            co_await io::sleep_for(t.world.clock, 5ms);
+        scope.spawn(t.grow(grown));
+        co_await t.until_held_back(1);
         EXPECT_EQ(t.mirror->form().history.age, age);
         t.connect(1, false);
         co_await scope.join();
