@@ -99,13 +99,20 @@ class Writer:
         self._thread.join(90)
         self._client.close()
 
-    def stop(self, may_be_cut_off=False):
+    def stop(self):
         """Waits for what is in flight; fails if a request did."""
         self._is_stopping = True
+        self._end()
+        check(not self.is_cut_off, "the connection was closed under load")
+
+    def until_cut_off(self):
+        """Writes on until the connection ends, as it does by itself; fails if a request did."""
+        self._end()
+
+    def _end(self):
         self._thread.join(90)
         check(not self._thread.is_alive(), "the writer waits for answers for 90 s")
         check(self.failure is None, f"a request failed: {self.failure}")
-        check(may_be_cut_off or not self.is_cut_off, "the connection was closed under load")
 
     def _run(self):
         try:

@@ -50,8 +50,7 @@ def a_killed_head_is_back_in_a_second_and_copies_what_had_intent(lab: Lab):
             while time.monotonic() < deadline or not writer.times:
                 time.sleep(0.01)  # load, until a random moment
             head.kill()
-            writer.stop(may_be_cut_off=True)
-        check(writer.is_cut_off, "the head was killed when there was no load any more")
+            writer.until_cut_off()
         intent, region = regions_with_intent(disks)
         check(intent, "no region had intent under load")
 
@@ -85,7 +84,7 @@ def a_head_and_all_exporters_are_killed_together(lab: Lab):
                 time.sleep(0.01)  # load, until a random moment
             for daemon in lab.random.sample([head, *exporters], 4):
                 daemon.kill()
-            writer.stop(may_be_cut_off=True)
+            writer.until_cut_off()
         head.start()
         wait_until("it waits for all of them", lambda: all(
             exporter.remote("disk") in head.storage("vol")["reason"] for exporter in exporters))
