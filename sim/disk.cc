@@ -95,6 +95,10 @@ void Disk::tell(Loss loss) const {
     if (watcher_) watcher_(loss);
 }
 
+bool Disk::is_stuck() const {
+    return in_flight_ > 0 && (faults_.hangs || world_.now() < stuck_until_);
+}
+
 io::Duration Disk::time_for(const DiskRequest& request) {
     Random& random = world_.random();
     const bool is_sync = request.kind_ == Kind::sync || request.kind_ == Kind::durable_write;
@@ -103,7 +107,10 @@ io::Duration Disk::time_for(const DiskRequest& request) {
     io::Duration time = settings_.latency + random.up_to(settings_.jitter) + io::Duration(transfer);
     if (is_sync) time += random.up_to(2 * settings_.sync_latency);
     if (random.one_in(kLateOneIn)) time *= kLateFactor;
-    if (random.happens(faults_.stuck)) time += random.up_to(faults_.stuck_max);
+    if (random.happens(faults_.stuck)) {
+        time += random.up_to(faults_.stuck_max);
+        stuck_until_ = std::max(stuck_until_, world_.now() + time);
+    }
     return time + faults_.slowness;
 }
 

@@ -88,6 +88,8 @@ class Disk {
     [[nodiscard]] std::size_t in_flight() const { return in_flight_; }
 
     [[nodiscard]] const DiskFaults& faults() const { return faults_; }
+    /// It has a request that it does not answer for long.
+    [[nodiscard]] bool is_stuck() const;
     void set_faults(DiskFaults faults);
     /// Of those that begin from now on.
     void set_sync_latency(io::Duration latency) { settings_.sync_latency = latency; }
@@ -145,6 +147,7 @@ class Disk {
     std::set<std::uint64_t> unreadable_;
     std::size_t users_ = 0;
     std::size_t in_flight_ = 0;
+    io::TimePoint stuck_until_{};  // the last of those that take so long is answered
     bool has_writer_ = false;
     std::optional<Medium::Epoch> lost_until_;  // a flush failed: the cache gave up so much
     std::function<void(Loss)> watcher_;

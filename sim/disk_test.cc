@@ -323,10 +323,26 @@ TEST_F(SimulatedDiskTest, a_disk_that_hangs_answers_when_it_goes_on) {
     process.start();
     world.run_for(100s);
     EXPECT_FALSE(failing.is_done);
+    EXPECT_TRUE(disk.is_stuck());
     disk.set_faults({});
     world.run_for(1s);
     EXPECT_TRUE(failing.is_done);
     EXPECT_EQ(failing.write, std::nullopt);
+    EXPECT_FALSE(disk.is_stuck());
+    process.kill();
+}
+
+TEST_F(SimulatedDiskTest, a_stuck_request_is_answered_late) {
+    Failing failing;
+    Process& process = host.add_process("p", script(fail, failing));
+    disk.set_faults({.stuck = percent(100)});
+    process.start();
+    world.run_for(1ms);
+    EXPECT_TRUE(disk.is_stuck());
+    disk.set_faults({});
+    world.run_for(60s);
+    EXPECT_TRUE(failing.is_done);
+    EXPECT_FALSE(disk.is_stuck());
     process.kill();
 }
 

@@ -60,7 +60,7 @@ void Keeper::look(Kept& kept) {
     // The time in which it could not do anything does not count; nor that in which a disk does not
     // answer: what the kernel has can't be taken back.
     if (std::ranges::any_of(process.host().disks(),
-                            [](const auto& disk) { return disk->faults().hangs; }))
+                            [](const auto& disk) { return disk->is_stuck(); }))
         kept.hung_at = world_.now();
     if (world_.now() - std::max({process.stopping_since(), process.resumed_at(), kept.hung_at}) <
         kStopMax)

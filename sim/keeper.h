@@ -36,7 +36,7 @@ class Keeper {
     struct Kept {
         Process* process;
         io::TimePoint down_until;
-        io::TimePoint hung_at{};  // when a disk of its host was last seen not to answer at all
+        io::TimePoint hung_at{};  // when a disk of its host was last seen not to answer
     };
     void look();
     void look(Kept& kept);

@@ -75,7 +75,7 @@ Host& World::add_host(std::string name) {
 void World::step() {
     queue_.step();
     network_.sweep();
-    if (watcher_) watcher_();
+    for (const auto& watcher : watchers_) watcher();
 }
 
 void World::run_for(io::Duration duration) {

@@ -82,8 +82,8 @@ class World {
     }
     [[nodiscard]] bool is_traced() const { return trace_.is_on(); }
     [[nodiscard]] std::uint64_t digest() const { return trace_.digest() ^ queue_.count(); }
-    /// Called after each event, between two coroutines. One at a time.
-    void watch(std::function<void()> watcher) { watcher_ = std::move(watcher); }
+    /// Called after each event, between two coroutines.
+    void watch(std::function<void()> watcher) { watchers_.push_back(std::move(watcher)); }
     /// How many bits the network has turned over.
     [[nodiscard]] std::uint64_t flips() const { return flips_; }
     /// A bug was found: says so, with the seed and the time, and aborts.
@@ -121,7 +121,7 @@ class World {
     Trace trace_;
     const Process* running_ = nullptr;
     std::uint64_t flips_ = 0;
-    std::function<void()> watcher_;
+    std::vector<std::function<void()>> watchers_;
     std::unique_ptr<LogCapture> log_;
     Network network_;
     std::vector<std::unique_ptr<Host>> hosts_;  // last: they use all of the above

@@ -42,7 +42,8 @@ class Heads {
     /// Whoever formed it last, as far as was seen; null before that.
     [[nodiscard]] const Process* holder() const { return holder_; }
 
-    /// Looks whether another reign has begun. To be called before anything is noted of a request.
+    /// Looks whether another reign has begun. To be called after each event, for reigns to be seen
+    /// in their order, and before anything is noted of a request.
     void look();
     /// A request of `client`'s was answered well that began as `begin`: so nobody else may have
     /// begun to reign before that.

@@ -188,6 +188,9 @@ void Stage::watch_processes() {
         customer->volume->heads().add(process, std::string(export_name));
         customer->volume->heads().add_client(process, customer->spec->name);
     }
+    for (const auto& volume : volumes_)
+        if (volume->heads().are_several())
+            world_.watch([&heads = volume->heads()] { heads.look(); });
     for (const auto& customer : customers_) {
         Heads& heads = customer->volume->heads();
         if (heads.are_several())
