@@ -418,9 +418,10 @@ async::Task<void> MirroredStorage::serve() {
 async::Task<void> MirroredStorage::find_nodes() {
     for (std::size_t at = 0; at < places_.size(); ++at) {  // more may come meanwhile
         Place& place = *places_[at];
-        if (place.cookie() || place.is_leaving() || place.is_in_hand() ||
-            !place.is_to_be_looked_at())
-            continue;
+        if (place.cookie() || place.is_leaving() || place.is_in_hand()) continue;
+        // The mirror does not know it, so nothing is used here: whoever took it may have let it go.
+        if (place.is_taken()) place.begin_anew();
+        if (!place.is_to_be_looked_at()) continue;
         std::vector<SectorCount> sizes = noted_ends_;
         for (const NodeRecord& record : mirror_->form().nodes) sizes.push_back(record.size);
         const metadata::Place seen = co_await place.look(std::move(sizes));
