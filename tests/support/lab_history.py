@@ -108,6 +108,7 @@ class Writer:
     def until_cut_off(self):
         """Writes on until the connection ends, as it does by itself; fails if a request did."""
         self._end()
+        check(self.is_cut_off, "the connection did not end")
 
     def _end(self):
         self._thread.join(90)

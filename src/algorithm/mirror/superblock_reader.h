@@ -1,10 +1,10 @@
 // Reads the superblock of a node that nobody is in yet.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <optional>
 #include <span>
-#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -31,7 +31,7 @@ async::Task<Result<ReadCopies>> read_superblock(block::Device& device, SectorCou
 template <typename Read>
 async::Task<Result<ReadCopies>> read_copies(SectorCount size, std::span<std::byte> bytes,
                                             Read read) {
-    std::vector<metadata::Reading> readings;
+    std::array<metadata::Reading, metadata::kSuperblockCopies> readings;
     unsigned unreadable = 0;
     for (unsigned copy = 0; copy < metadata::kSuperblockCopies; ++copy) {
         const auto place = metadata::superblock_place(size, copy);
@@ -41,12 +41,12 @@ async::Task<Result<ReadCopies>> read_copies(SectorCount size, std::span<std::byt
         const bool is_bad = !done && done.error().code == ErrorCode::io_error;
         if (!done && (!is_bad || ++unreadable == metadata::kSuperblockCopies))
             co_return std::unexpected(done.error());
-        readings.push_back(is_bad ? metadata::Reading(std::unexpected(metadata::Unreadable{
-                                        .kind = metadata::Unreadable::Kind::damaged,
-                                        .what = "a copy of its superblock can't be read"}))
-                                  : metadata::decode_superblock(bytes));
+        readings[copy] = is_bad ? metadata::Reading(std::unexpected(metadata::Unreadable{
+                                      .kind = metadata::Unreadable::Kind::damaged,
+                                      .what = "a copy of its superblock can't be read"}))
+                                : metadata::decode_superblock(bytes);
     }
-    const auto& [first, second] = std::tie(readings.front(), readings.back());
+    const auto& [first, second] = readings;
     const bool rests_on_first = first && (!second || first->sequence > second->sequence);
     co_return ReadCopies{.reading = metadata::choose(first, second),
                          .spare = rests_on_first ? 1U : 0U};
