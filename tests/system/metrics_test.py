@@ -71,7 +71,9 @@ def lost_links_and_replays_are_counted_and_told(lab: Lab):
                 if line.startswith("{")]
     wait_until("what was before is told", lambda: len(told()) >= 2)
     fio = lab.fio("load", head.uri("vol0"), size="16M", rate="8M")
-    wait_until("fio has begun", lambda: head.export("vol0")["clients"] == 1)
+    wait_until("one was written", lambda: value_of(
+        Api(exporter).metrics(), "dst_export_requests_total", export="disk",
+        operation="write") > 0)
     exporter.kill()
     wait_until("requests wait", lambda: head.waiting_requests("vol0"))
     check(value_of(Api(head).metrics(), "dst_storage_requests_waiting", storage="vol0") > 0,
