@@ -54,6 +54,7 @@ std::optional<io::TimePoint> Place::silent_since() const {
 
 std::optional<io::TimePoint> Place::vouched_at() const {
     if (!can_reserve()) return std::nullopt;
+    if (!is_granted_) return io::TimePoint::min();
     return member_.remote()->answered_ping_sent_at().value_or(io::TimePoint::min());
 }
 

@@ -28,7 +28,8 @@ class Backing {
     [[nodiscard]] virtual std::optional<io::TimePoint> silent_since() const = 0;
     /// Why not, or that it does; for a person.
     [[nodiscard]] virtual std::string reason() const = 0;
-    /// When the latest ping that was answered had been sent. Nothing: nobody else can have it.
+    /// When the latest ping that was answered had been sent; long ago if it isn't claimed. Nothing:
+    /// nobody else can have it.
     [[nodiscard]] virtual std::optional<io::TimePoint> vouched_at() const = 0;
     /// Another head has taken it: nothing that is sent there has an effect any more.
     [[nodiscard]] virtual bool is_taken() const = 0;

@@ -48,9 +48,11 @@ async::Task<void> Joining::take_in(Node& node) {
     const std::uint64_t membership = node.membership;
     const auto is_still_in = [&] { return node.membership == membership && !core_.is_over(); };
     const Use use(core_, node);
+    const std::uint64_t medium = node.backing->instance();
     const Outcome<> looked = co_await look_at(node);
     if (!is_still_in()) co_return;
     if (!looked) {
+        node.found_on.reset();
         if (looked.error().text != node.reason)
             log::warning("storage {}: {} can't join: {}", core_.settings.name, node.type,
                          looked.error().text);
@@ -58,6 +60,7 @@ async::Task<void> Joining::take_in(Node& node) {
         core_.become(node, NodeEvent::left, looked.error().text);
         co_return;
     }
+    node.found_on = medium;
     // Before the mirror serves, the node has a vote and no more.
     while (!core_.is_serving && is_still_in()) co_await core_.progress.wait();
     if (!is_still_in()) co_return;

@@ -28,7 +28,7 @@ std::optional<io::TimePoint> Lease::vouched_until() const {
     std::vector<io::TimePoint> votes;
     for (const metadata::NodeRecord& record : core_.form->nodes)
         if (const Node* const node = core_.find(record.cookie);
-            record.has_vote && node != nullptr && (node->is_attached() || node->is_joining()))
+            record.has_vote && node != nullptr && node->has_say())
             if (const auto vouched = vouched_at(*node, now)) votes.push_back(*vouched);
     const std::size_t needed = core_.form->majority();
     if (votes.size() < needed) return std::nullopt;

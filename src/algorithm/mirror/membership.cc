@@ -429,6 +429,10 @@ void Membership::left(Node& node) {
     node.has_failed = node.is_leaving = node.holds_bits = node.is_distrusted = false;
     node.copied.reset();
     node.being_flushed.reset();
+    if (node.is_attached() || node.is_joining()) {
+        node.found_on.reset();
+        if (node.is_connected()) node.found_on = node.backing->instance();
+    }
     if (node.backing != nullptr) node.backing->accept_losses();  // it is copied to
     // What it is given no more, and has perhaps not got: intents say so on the nodes, till then.
     if (core_.bits().uses_slot(node.slot))

@@ -52,6 +52,9 @@ struct Node {
     /// Since when it does not answer; nothing while it does.
     std::optional<io::TimePoint> silent_since;
     bool was_connected = false;  // when it was looked at last
+    /// The medium on which it was this node when it left, or was looked at last; nothing if it was
+    /// not there, or not this node.
+    std::optional<std::uint64_t> found_on;
     /// It is looked at no sooner: it left because it failed, or can't join as it is.
     io::TimePoint try_again_at;
     io::Duration backoff{};
@@ -118,6 +121,11 @@ struct Node {
     /// Another head has it, as far as is known.
     [[nodiscard]] bool is_taken() const {
         return backing != nullptr && (is_held_elsewhere || backing->is_taken());
+    }
+    /// Its vote counts, whatever it lacks: nobody else has it as long as it answers this head.
+    [[nodiscard]] bool has_say() const {
+        return is_attached() || is_joining() ||
+               (is_connected() && found_on == backing->instance());
     }
     /// Silent for as long as `grace` and more.
     [[nodiscard]] bool is_silent(io::TimePoint now, io::Duration grace) const {
