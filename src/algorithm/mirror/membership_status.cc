@@ -3,6 +3,8 @@
 #include <fmt/ranges.h>
 
 #include <chrono>
+#include <optional>
+#include <string>
 
 #include "algorithm/mirror/membership.h"
 
@@ -11,50 +13,48 @@ namespace {
 
 using metadata::NodeRecord;
 
-/// Who is not there, why, and what would help.
-struct Absent {
-    std::vector<std::string> names;
-
-    void add(const NodeRecord& record, const Node* node) {
-        std::string reason = "the configuration does not name it";
-        if (node != nullptr && node->backing != nullptr) reason = node->backing->reason();
-        names.push_back(fmt::format("{}: {}", record.type, reason));
-    }
-};
-
 double seconds(io::Duration time) { return std::chrono::duration<double>(time).count(); }
 
 bool is_there(const Node* node) {
     return node != nullptr && node->is_connected() && !node->is_taken();
 }
 
+/// Why it can have no age now; nothing if it can.
+std::optional<std::string> why_no_age(const Node* node) {
+    if (node == nullptr || node->backing == nullptr) return "the configuration does not name it";
+    if (!is_there(node)) return node->backing->reason();
+    if (node->superblock == nullptr || !node->superblock->failure()) return std::nullopt;
+    return fmt::format("its superblock can't be written: {}",
+                       to_string(node->superblock->failure()->code));
+}
+
 }  // namespace
 
 std::string Membership::obstacle() const {
     const metadata::Form& form = *core_.form;
-    Absent absent;
-    for (const NodeRecord& record : form.nodes) {
-        const Node* const node = core_.find(record.cookie);
-        if (record.attached && !is_there(node)) absent.add(record, node);
-    }
-    if (absent.names.empty()) return {};
+    std::vector<std::string> absent;  // who, and why
+    const auto note = [&](const NodeRecord& record) {
+        const auto why = why_no_age(core_.find(record.cookie));
+        if (why) absent.push_back(fmt::format("{}: {}", record.type, *why));
+    };
+    for (const NodeRecord& record : form.nodes)
+        if (record.attached) note(record);
+    if (absent.empty()) return {};
     const metadata::Standing standing = metadata::standing_of(
-        form, [&](const NodeRecord& record) { return is_there(core_.find(record.cookie)); });
+        form, [&](const NodeRecord& record) { return !why_no_age(core_.find(record.cookie)); });
     if (standing.goes_on())
         return fmt::format("{}; goes on without it, if it stays silent for {} s",
-                           fmt::join(absent.names, "; "), seconds(core_.settings.grace));
+                           fmt::join(absent, "; "), seconds(core_.settings.grace));
     if (standing.has_votes())
-        return fmt::format("{}; goes on when {} back", fmt::join(absent.names, "; "),
-                           absent.names.size() == 1 ? "it is" : "one of them is");
+        return fmt::format("{}; goes on when {} back", fmt::join(absent, "; "),
+                           absent.size() == 1 ? "it is" : "one of them is");
     // Those that lack changes have votes, too.
     for (const NodeRecord& record : form.nodes)
-        if (const Node* const node = core_.find(record.cookie);
-            record.has_vote && !record.attached && !is_there(node))
-            absent.add(record, node);
+        if (record.has_vote && !record.attached) note(record);
     return fmt::format(
         "{}; goes on when enough of them are back: {} of {} votes are there, and {} "
         "are a majority",
-        fmt::join(absent.names, "; "), standing.votes, standing.votes_all, standing.majority);
+        fmt::join(absent, "; "), standing.votes, standing.votes_all, standing.majority);
 }
 
 metadata::Outlook Membership::outlook_after(std::span<const metadata::Cookie> lost,

@@ -1095,8 +1095,7 @@ TEST_F(MirrorTest, an_age_gets_the_votes_of_those_that_it_leaves_out) {
             written = true;
         }(t, done));
         const auto deadline = t.soon();
-        while (!done && t.world.clock.now() < deadline)
-            co_await io::sleep_for(t.world.clock, 20ms);
+        while (!done && t.world.clock.now() < deadline) co_await io::sleep_for(t.world.clock, 20ms);
         EXPECT_TRUE(done);
         t.nodes[1]->fail_changes = false;
         t.connect(2, true);
@@ -1105,6 +1104,36 @@ TEST_F(MirrorTest, an_age_gets_the_votes_of_those_that_it_leaves_out) {
         co_await t.until_state(2, NodeState::attached);
         EXPECT_EQ(t.content(*t.nodes[0]), t.content(*t.nodes[1]));
         EXPECT_EQ(t.content(*t.nodes[0]), t.content(*t.nodes[2]));
+    });
+}
+
+TEST_F(MirrorTest, who_can_have_no_age_is_named_where_requests_wait_for_one) {
+    run([](MirrorTest& t) -> Task<void> {
+        metadata::Form form = t.first_form(3);
+        form.quorum = metadata::Quorum::majority;
+        t.make(std::move(form));
+        const auto created = co_await t.mirror->create(Init::zero);
+        EXPECT_TRUE(created.has_value()) << created.error().text;
+        t.connect(2, false);
+        EXPECT_TRUE((co_await t.write(0, 8, 1)).has_value());
+        EXPECT_EQ(t.mirror->obstacle(), "");
+        const SectorIndex superblocks = metadata::superblock_place(kNodeSize, 0)->first;
+        t.nodes[1]->fail_changes = true;
+        t.nodes[1]->unwritable = {superblocks, SectorIndex(0) + kNodeSize - superblocks};
+        async::Scope scope;
+        scope.spawn([](MirrorTest& test) -> Task<void> {
+            EXPECT_TRUE((co_await test.write(16, 8, 2)).has_value());
+        }(t));
+        const auto deadline = t.soon();
+        while (t.mirror->obstacle().empty() && t.world.clock.now() < deadline)
+            co_await io::sleep_for(t.world.clock, 20ms);
+        const std::string why = t.mirror->obstacle();
+        for (const char* part : {"node1: its superblock can't be written: I/O error",
+                                 "node2: ", "1 of 3 votes are there"})
+            EXPECT_NE(why.find(part), std::string::npos) << why;
+        t.nodes[1]->unwritable.reset();
+        co_await scope.join();
+        EXPECT_EQ(t.mirror->obstacle(), "");
     });
 }
 

@@ -124,8 +124,7 @@ struct Node {
     }
     /// Its vote counts, whatever it lacks: nobody else has it as long as it answers this head.
     [[nodiscard]] bool has_say() const {
-        return is_attached() || is_joining() ||
-               (is_connected() && found_on == backing->instance());
+        return is_attached() || is_joining() || (is_connected() && found_on == backing->instance());
     }
     /// Silent for as long as `grace` and more.
     [[nodiscard]] bool is_silent(io::TimePoint now, io::Duration grace) const {
