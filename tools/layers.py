@@ -53,8 +53,12 @@ def violation(path, line, what, why):
     print(f"{path}:{line}: {what}, {why}")
 
 
+def is_for_tests(path):
+    return path.stem.endswith(("_test", "_benchmark")) or path.stem == "test_support"
+
+
 def check_include(path, number, folder, quote, header):
-    is_test = path.stem.endswith(("_test", "_benchmark"))
+    is_test = is_for_tests(path)
     in_uring = path.parts[1:3] == ("io", "uring")
     target = header.split("/")[0]
     if quote == "<" and (target not in ORDER or "/" not in header):
@@ -76,7 +80,7 @@ def check_include(path, number, folder, quote, header):
 
 def check_source(path):
     folder = path.parts[1]
-    is_test = path.stem.endswith(("_test", "_benchmark"))
+    is_test = is_for_tests(path)
     if folder not in ORDER or len(path.parts) < 3:
         violation(path, 1, "is in no known folder of src/", f"which are: {' '.join(ORDER)}")
         return
