@@ -79,6 +79,9 @@ void Growing::give_up() {
 
 async::Task<Outcome<>> Growing::grow(io::TimePoint deadline) {
     is_given_up_ = false;
+    if (!forget_writers())
+        co_return refuse(ErrorCode::busy,
+                         "what was written when it was to grow before is still under way");
     CO_TRY(const Shape to, plan());
     const Shape from = core_.shape();
     Outcome<> done = co_await settle(deadline);
@@ -92,13 +95,15 @@ async::Task<Outcome<>> Growing::grow(io::TimePoint deadline) {
         core_.changed();
     }
     if (!done) {
-        co_await end_writers();
+        // A node may never answer what it was sent: nobody waits for that.
+        stop_writers();
         co_return done;
     }
     const auto no_change = [](metadata::Form&) {};
     while (core_.growth && !core_.is_over())
         static_cast<void>(co_await membership_.change(no_change, io::TimePoint::max()));
-    co_await end_writers();
+    stop_writers();
+    while (!forget_writers()) co_await core_.progress.wait();
     co_await erase_old_superblocks();
     if (!co_await make_rest_zero())
         co_return refuse(ErrorCode::cancelled,
@@ -245,7 +250,7 @@ void Growing::switch_over() {
 }
 
 /// Those that were not needed, or are not any more.
-async::Task<void> Growing::end_writers() {
+void Growing::stop_writers() {
     for (Node* const node : data_nodes()) {
         if (node->next_pages != nullptr) old_pages_.push_back(std::move(node->next_pages));
         if (node->next_superblock != nullptr)
@@ -253,14 +258,19 @@ async::Task<void> Growing::end_writers() {
     }
     for (const auto& writer : old_pages_) writer->stop();
     for (const auto& writer : old_superblocks_) writer->stop();
+}
+
+/// False if some of them have not ended yet.
+bool Growing::forget_writers() {
     const auto has_ended = [](const auto& writer) { return writer->has_ended(); };
-    while (!std::ranges::all_of(old_pages_, has_ended) ||
-           !std::ranges::all_of(old_superblocks_, has_ended))
-        co_await core_.progress.wait();
+    if (!std::ranges::all_of(old_pages_, has_ended) ||
+        !std::ranges::all_of(old_superblocks_, has_ended))
+        return false;
     old_pages_.clear();
     old_superblocks_.clear();
     old_regions_.reset();
     next_.reset();
+    return true;
 }
 
 /// Nobody needs them; but who looks where the node ended before, for he knows no better, shall not

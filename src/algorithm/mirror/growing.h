@@ -50,7 +50,8 @@ class Growing {
     [[nodiscard]] std::string obstacle() const;
     void begin_node(Node& node, Bits& bits);
     void switch_over();
-    async::Task<void> end_writers();
+    void stop_writers();
+    [[nodiscard]] bool forget_writers();
     async::Task<void> erase_old_superblocks();
     async::Task<Result<>> ask_all(const block::Request& request);
     [[nodiscard]] std::vector<Node*> data_nodes() const;
