@@ -406,7 +406,8 @@ async::Task<void> MirroredStorage::serve() {
         // Who came while another one was looked at is not forgotten.
         if (seen != events_count_) continue;
         if (std::ranges::any_of(places_, [](const auto& place) {
-                return place->is_connected() && place->has_failed_look();
+                // Nobody tells when the last request to one that leaves has ended.
+                return place->is_leaving() || (place->is_connected() && place->has_failed_look());
             }))
             co_await io::wait_for(around_.world.clock, events_, kLookAgainAfter);
         else

@@ -320,7 +320,7 @@ async::Task<Outcome<>> MirroredStorage::mark_clean(node::Cookie node, bool force
         const auto view = std::ranges::find(views, node, &mirror::Mirror::NodeView::cookie);
         if (view != views.end() && view->state == mirror::NodeState::attached)
             co_return Outcome<>{};
-        if (!force && mirror_->obstacle().empty())
+        if (!force && mirror_->has_source())
             co_return refuse(ErrorCode::not_permitted,
                              fmt::format("{} lacks changes, and other nodes have them: they are "
                                          "copied to it by themselves",

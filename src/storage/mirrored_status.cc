@@ -129,10 +129,7 @@ StorageStatus MirroredStorage::status() const {
         const NodeRecord& record = *mirror_->form().find(view.cookie);
         status.nodes.push_back(status_of(record, view));
         const NodeStatus& node = status.nodes.back();
-        if (!record.is_witness && !node.in_sync)
-            missing.push_back(fmt::format("{}: {}", node.type, node.reason));
-        if (record.is_witness && !node.connected)
-            missing.push_back(fmt::format("{}: {}", node.type, node.reason));
+        if (!node.in_sync) missing.push_back(fmt::format("{}: {}", node.type, node.reason));
         status.since = std::max(status.since, node.since);
     }
     // Places that the configuration names, and that are no nodes.

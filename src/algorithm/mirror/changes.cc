@@ -58,7 +58,7 @@ async::Task<Result<>> Changes::enter(RegionRange regions) {
         if (!core_.regions->is_locked(regions)) {
             core_.bits().set(Bits::kIntent, regions);
             if (intent_is_durable(regions)) break;
-            if (const auto error = failure_of_the_last()) co_return std::unexpected(*error);
+            if (const auto error = sender_.failure_of_the_last()) co_return std::unexpected(*error);
         }
         if (!co_await core_.progress_until(patience)) co_return held_out();
     }
@@ -82,16 +82,6 @@ bool Changes::intent_is_durable(RegionRange regions) {
         }
     }
     return is_durable;
-}
-
-/// A node that takes no bits leaves; if it may not, for nobody else is left, nothing can be
-/// changed.
-std::optional<Error> Changes::failure_of_the_last() {
-    for (const auto& node : core_.nodes)
-        if (node->is_attached() && node->pages->failure() &&
-            !membership_.expel(*node, "writing its bitmaps failed"))
-            return node->pages->failure();
-    return std::nullopt;
 }
 
 async::Task<Result<>> Changes::carry_out(Request& request, RegionRange regions) {

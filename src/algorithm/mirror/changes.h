@@ -11,8 +11,8 @@ namespace dst::mirror {
 
 class Changes {
   public:
-    Changes(Core& core, Membership& membership, Sender& sender, Flushes& flushes)
-        : core_(core), membership_(membership), sender_(sender), flushes_(flushes) {}
+    Changes(Core& core, Sender& sender, Flushes& flushes)
+        : core_(core), sender_(sender), flushes_(flushes) {}
 
     /// One change; none that overlaps is under way. Suspends.
     async::Task<Result<>> change(block::Request& request);
@@ -26,14 +26,12 @@ class Changes {
 
   private:
     [[nodiscard]] bool intent_is_durable(RegionRange regions);
-    [[nodiscard]] std::optional<Error> failure_of_the_last();
     async::Task<Result<>> carry_out(block::Request& request, RegionRange regions);
     async::Task<Result<>> first_change(block::Request& request, RegionRange regions);
     [[nodiscard]] Result<std::optional<block::Request>> adapted(
         const block::Request& request) const;
 
     Core& core_;
-    Membership& membership_;
     Sender& sender_;
     Flushes& flushes_;
     std::size_t waiting_ = 0;

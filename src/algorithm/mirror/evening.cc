@@ -27,8 +27,10 @@ async::Task<void> Evening::run() {
             co_await core_.progress.wait();
             continue;
         }
-        if (!co_await make_even(*region) && !core_.is_over())
-            co_await core_.progress_until(core_.world.clock.now() + kTryAgainAfter);
+        if (co_await make_even(*region)) continue;
+        const io::TimePoint due = core_.world.clock.now() + kTryAgainAfter;
+        while (!core_.is_over() && core_.world.clock.now() < due)
+            co_await core_.progress_until(due);
     }
 }
 

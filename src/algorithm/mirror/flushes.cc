@@ -60,6 +60,7 @@ async::Task<Result<>> Flushes::written_bits_are_durable(const Regions::Flush& fl
             }
         }
         if (is_durable) co_return Result<>{};
+        if (const auto error = sender_.failure_of_the_last()) co_return std::unexpected(*error);
         if (core_.is_over()) co_return std::unexpected(core_.end_error());
         co_await core_.progress.wait();
     }

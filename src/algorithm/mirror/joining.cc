@@ -43,6 +43,7 @@ bool Joining::may_begin(const Node& node) const {
 }
 
 async::Task<void> Joining::take_in(Node& node) {
+    const std::string reason_before = node.reason;
     core_.become(node, NodeEvent::found, "looking at its superblock");
     node.backing->accept_losses();  // what it lacks is known
     const std::uint64_t membership = node.membership;
@@ -52,8 +53,7 @@ async::Task<void> Joining::take_in(Node& node) {
     const Outcome<> looked = co_await look_at(node);
     if (!is_still_in()) co_return;
     if (!looked) {
-        node.found_on.reset();
-        if (looked.error().text != node.reason)
+        if (looked.error().text != reason_before)
             log::warning("storage {}: {} can't join: {}", core_.settings.name, node.type,
                          looked.error().text);
         node.try_again_at = core_.world.clock.now() + kLookAgainAfter;
@@ -99,7 +99,10 @@ async::Task<void> Joining::bring_up(Node& node) {
 async::Task<Outcome<>> Joining::look_at(Node& node) {
     const Outcome<> claimed = co_await node.backing->claim();
     node.is_held_elsewhere = !claimed && claimed.error().code == ErrorCode::not_permitted;
-    if (!claimed) co_return claimed;
+    if (!claimed) {
+        node.found_on.reset();
+        co_return claimed;
+    }
     if (core_.record(node) == nullptr) co_return refuse("it is not in the table any more");
     const SectorCount size = node.backing->size();
     if (size < node.size)
@@ -111,6 +114,7 @@ async::Task<Outcome<>> Joining::look_at(Node& node) {
     if (!looked)
         co_return refuse(looked.error().code, fmt::format("its superblock can't be read: {}",
                                                           to_string(looked.error().code)));
+    node.found_on.reset();  // unless what is there says so
     const metadata::Reading& reading = looked->reading;
     if (!reading && !is_new(node, reading.error()))
         co_return refuse(

@@ -38,12 +38,12 @@ async::Task<void> Membership::run() {
         if (core_.holds_ages) {
             co_await core_.progress.wait();
         } else if (auto next = plan()) {
-            const std::shared_ptr<Wish> wish = next->wish;
-            if (wish != nullptr) wish->is_sent = true;
+            carried_out_ = next->wish;
             is_carrying_out_ = true;
             const bool is_in_force = co_await carry_out(std::move(next->form));
             is_carrying_out_ = false;
-            if (wish != nullptr) wish->is_done = is_in_force;
+            if (carried_out_ != nullptr) carried_out_->is_done = is_in_force;
+            carried_out_.reset();
             if (is_in_force) core_.changed();
         } else if (!unmark())
             co_await core_.progress.wait();
@@ -79,6 +79,8 @@ async::Task<Outcome<>> Membership::change(Edit edit, io::TimePoint deadline) {
         is_in_time = co_await core_.progress_until(deadline);
     std::erase(wishes_, wish);
     if (wish->is_done) co_return Outcome<>{};
+    wish->is_withdrawn = true;
+    core_.changed();
     if (wish->is_impossible)
         co_return refuse(ErrorCode::not_permitted,
                          "no other node has all of the data: bring one in sync first, "
@@ -86,8 +88,7 @@ async::Task<Outcome<>> Membership::change(Edit edit, io::TimePoint deadline) {
     if (core_.is_over()) co_return refuse(ErrorCode::cancelled, "the storage is being stopped");
     const std::string waits = obstacle();
     co_return refuse(ErrorCode::timed_out,
-                     fmt::format("it {}{}", waits.empty() ? "takes too long" : "waits for " + waits,
-                                 wish->is_sent ? "; it may be done later: see 'dst status'" : ""));
+                     waits.empty() ? "it takes too long" : "it waits for " + waits);
 }
 
 /// Without what nobody remembers: that is known if it is known of every member what it holds.
@@ -183,9 +184,11 @@ bool Membership::is_bound(const Form& next) const {
 }
 
 /// It names somebody who can't be had any more, or leaves out somebody who can be had again, or the
-/// mirror is over. (Who is left out gets no ages, so it may be waited for in vain: for its vote.)
+/// mirror is over, or nobody wishes it any more. (Who is left out gets no ages, so it may be waited
+/// for in vain: for its vote; and so may one that was to come in.)
 bool Membership::is_void(const Form& next) const {
     if (core_.is_over()) return true;
+    if (carried_out_ != nullptr && carried_out_->is_withdrawn) return true;
     return std::ranges::any_of(next.nodes, [&](const NodeRecord& record) {
         const Node* const node = core_.find(record.cookie);
         const bool may_stay = node != nullptr && node->is_attached() && !is_to_leave(*node);
@@ -394,6 +397,14 @@ bool Membership::expel(Node& node, std::string reason) {
     return true;
 }
 
+std::optional<Error> Membership::failure_of_the_last() {
+    for (const auto& node : core_.nodes)
+        if (node->is_attached() && node->pages->failure() &&
+            !expel(*node, "writing its bitmaps failed"))
+            return node->pages->failure();
+    return std::nullopt;
+}
+
 void Membership::note_losses(Node& node) {
     if (!node.has_lost_changes()) return;
     log::error("storage {}: {} has lost changes, and nobody else has them", core_.settings.name,
@@ -423,8 +434,11 @@ void Membership::give_up(Node& node, std::string reason) {
 void Membership::left(Node& node) {
     ++node.membership;
     if (node.has_failed && !node.is_distrusted) {
+        const io::TimePoint now = core_.world.clock.now();
+        // What went well for so long has nothing to do with failures before.
+        if (now >= node.try_again_at + kBackoffMax) node.backoff = {};
         node.backoff = std::clamp(node.backoff * 2, kBackoffFirst, kBackoffMax);
-        node.try_again_at = core_.world.clock.now() + node.backoff;
+        node.try_again_at = now + node.backoff;
     }
     node.has_failed = node.is_leaving = node.holds_bits = node.is_distrusted = false;
     node.copied.reset();

@@ -33,6 +33,11 @@ class Membership {
     /// `node` failed what others did, or can't be waited for: it leaves, as soon as it may. False
     /// if nobody would be left who could go on: then it stays, and its errors are the user's.
     bool expel(Node& node, std::string reason);
+    /// Others can go on without it.
+    [[nodiscard]] bool may_expel(const Node& node) const;
+    /// A node that takes no bits leaves. The error of one that may not, for nobody else is left:
+    /// nothing can be changed.
+    [[nodiscard]] std::optional<Error> failure_of_the_last();
     /// `node` stays although it failed: if it has lost changes, who uses the mirror has to know.
     void note_losses(Node& node);
     /// A later age without it is being made, or will be when that can be.
@@ -50,8 +55,8 @@ class Membership {
     /// A change of the table, or of what the storage says of itself. May be asked more than once.
     using Edit = std::function<void(metadata::Form&)>;
     /// Waits until an age with `edit` is in force: the first one that nothing more urgent needs.
-    /// Refused if nobody could go on from it, or at `deadline`; an age that was sent by then may
-    /// come into force later. Suspends.
+    /// Refused if nobody could go on from it, or at `deadline`: then an age that was sent by then
+    /// is followed by one without it. Suspends.
     async::Task<Outcome<>> change(Edit edit, io::TimePoint deadline);
     /// What is stale on the node of this slot is known to all that are attached. Asks them to hurry
     /// if it is not.
@@ -71,6 +76,8 @@ class Membership {
     /// Nobody can be asked without these: whom requests wait for, why, and until when, for a
     /// person; empty: for nobody.
     [[nodiscard]] std::string obstacle() const;
+    /// An attached node is there.
+    [[nodiscard]] bool has_source() const;
     /// What the ages that bind would come to without `lost`, as things stand.
     [[nodiscard]] metadata::Outlook outlook_after(std::span<const metadata::Cookie> lost,
                                                   bool is_head_lost) const;
@@ -78,8 +85,8 @@ class Membership {
   private:
     struct Wish {
         const Edit edit;
-        bool is_sent = false;
         bool is_done = false;
+        bool is_withdrawn = false;
         bool is_impossible = false;
     };
     /// The next age, and whose wish it is.
@@ -87,6 +94,7 @@ class Membership {
         metadata::Form form;
         std::shared_ptr<Wish> wish{};
     };
+    [[nodiscard]] std::optional<std::string> why_no_age(const metadata::NodeRecord& record) const;
     [[nodiscard]] metadata::History forgetful(metadata::History history) const;
     [[nodiscard]] bool stays_attached(const metadata::NodeRecord& record) const;
     [[nodiscard]] bool may_be_named(const metadata::NodeRecord& record) const;
@@ -94,7 +102,6 @@ class Membership {
     [[nodiscard]] std::optional<Plan> plan();
     [[nodiscard]] bool fulfil(Wish& wish, metadata::Form& next) const;
     [[nodiscard]] bool is_bound(const metadata::Form& next) const;
-    [[nodiscard]] bool may_expel(const Node& node) const;
     [[nodiscard]] bool is_void(const metadata::Form& next) const;
     async::Task<bool> until(const metadata::Form& next, std::function<bool()> done);
     async::Task<bool> carry_out(metadata::Form next);
@@ -119,7 +126,8 @@ class Membership {
     FormHandle for_others_;
     std::deque<std::shared_ptr<Wish>> wishes_;  // oldest first
     bool is_carrying_out_ = false;
-    bool has_marked_ = false;  // regions as stale for nodes that an age was to leave out
+    std::shared_ptr<Wish> carried_out_;  // of the age that is on its way; may be null
+    bool has_marked_ = false;            // regions as stale for nodes that an age was to leave out
 };
 
 }  // namespace dst::mirror

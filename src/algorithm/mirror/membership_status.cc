@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include <algorithm>
 #include <chrono>
 #include <optional>
 #include <string>
@@ -19,29 +20,44 @@ bool is_there(const Node* node) {
     return node != nullptr && node->is_connected() && !node->is_taken();
 }
 
-/// Why it can have no age now; nothing if it can.
-std::optional<std::string> why_no_age(const Node* node) {
-    if (node == nullptr || node->backing == nullptr) return "the configuration does not name it";
-    if (!is_there(node)) return node->backing->reason();
-    if (node->superblock == nullptr || !node->superblock->failure()) return std::nullopt;
-    return fmt::format("its superblock can't be written: {}",
-                       to_string(node->superblock->failure()->code));
+}  // namespace
+
+bool Membership::has_source() const {
+    return std::ranges::any_of(core_.form->nodes, [&](const NodeRecord& record) {
+        return record.attached && is_there(core_.find(record.cookie));
+    });
 }
 
-}  // namespace
+/// Why it can have no age now; nothing if it can.
+std::optional<std::string> Membership::why_no_age(const NodeRecord& record) const {
+    const Node* const node = core_.find(record.cookie);
+    if (node == nullptr || node->backing == nullptr) return "the configuration does not name it";
+    if (!is_there(node)) return node->backing->reason();
+    if (!node->has_say() && node->state == NodeState::away) return node->reason;
+    const SuperblockWriter* const writer = node->superblock.get();
+    if (writer == nullptr) return std::nullopt;
+    if (writer->failure())
+        return fmt::format("its superblock can't be written: {}",
+                           to_string(writer->failure()->code));
+    if (writer->busy_since() &&
+        core_.world.clock.now() >= *writer->busy_since() + core_.settings.grace)
+        return fmt::format("writing its superblock takes more than {} s",
+                           seconds(core_.settings.grace));
+    return std::nullopt;
+}
 
 std::string Membership::obstacle() const {
     const metadata::Form& form = *core_.form;
     std::vector<std::string> absent;  // who, and why
     const auto note = [&](const NodeRecord& record) {
-        const auto why = why_no_age(core_.find(record.cookie));
-        if (why) absent.push_back(fmt::format("{}: {}", record.type, *why));
+        if (const auto why = why_no_age(record))
+            absent.push_back(fmt::format("{}: {}", record.type, *why));
     };
     for (const NodeRecord& record : form.nodes)
         if (record.attached) note(record);
-    if (absent.empty()) return {};
-    const metadata::Standing standing = metadata::standing_of(
-        form, [&](const NodeRecord& record) { return !why_no_age(core_.find(record.cookie)); });
+    const metadata::Standing standing =
+        metadata::standing_of(form, [&](const NodeRecord& record) { return !why_no_age(record); });
+    if (absent.empty() && standing.has_votes()) return {};
     if (standing.goes_on())
         return fmt::format("{}; goes on without it, if it stays silent for {} s",
                            fmt::join(absent, "; "), seconds(core_.settings.grace));

@@ -29,7 +29,7 @@ Mirror::Mirror(io::World& world, Memory memory, metadata::Head head, Settings se
       lease_(core_),
       sender_(core_, membership_, lease_),
       flushes_(core_, sender_),
-      changes_(core_, membership_, sender_, flushes_),
+      changes_(core_, sender_, flushes_),
       reads_(core_, membership_, sender_),
       evening_(core_, membership_, reads_),
       resync_(core_, membership_, reads_),

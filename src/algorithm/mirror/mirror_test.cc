@@ -372,5 +372,68 @@ TEST_F(MirrorTest, what_the_last_copy_has_lost_is_told) {
     });
 }
 
+TEST_F(MirrorTest, a_flush_fails_where_no_bitmap_can_be_written) {
+    run([](MirrorTest& t) -> Task<void> {
+        co_await t.create(1);
+        EXPECT_TRUE((co_await t.write(0, 8, 1)).has_value());
+        const SectorIndex bitmaps(FakeNode::kDataSectors);
+        t.nodes[0]->unwritable = {bitmaps, MirrorTest::superblocks().first - bitmaps};
+        EXPECT_FALSE((co_await t.flush()).has_value());
+        t.nodes[0]->unwritable.reset();
+        EXPECT_EQ(co_await t.read(0), 1);
+    });
+}
+
+/// Holds reads back, and returns which node one went to.
+Task<std::size_t> asked_node(MirrorTest& t) {
+    const auto is_asked = [&](const auto& node) { return node->held_back > 0; };
+    const auto deadline = t.soon();
+    while (std::ranges::none_of(t.nodes, is_asked) && t.world.clock.now() < deadline)
+        co_await io::sleep_for(t.world.clock, 10ms);
+    const auto at = std::ranges::find_if(t.nodes, is_asked);
+    EXPECT_NE(at, t.nodes.end());
+    co_return static_cast<std::size_t>(at - t.nodes.begin());
+}
+
+TEST_F(MirrorTest, a_reader_alone_waits_no_longer_for_a_silent_node_than_others) {
+    run([](MirrorTest& t) -> Task<void> {
+        co_await t.create(2);
+        EXPECT_TRUE((co_await t.write(0, 8, 1)).has_value());
+        EXPECT_TRUE((co_await t.flush()).has_value());
+        co_await io::sleep_for(t.world.clock, 4s);  // all is at rest: intents are cleared
+        for (auto& node : t.nodes) node->holds_reads_back = true;
+        async::Scope scope;
+        int content = 0;
+        scope.spawn(t.read_some_time(0, content));
+        const std::size_t at = co_await asked_node(t);
+        co_await io::sleep_for(t.world.clock, 50ms);  // whoever woke for it finds all well
+        t.nodes[at]->silent = t.world.clock.now();
+        t.nodes[1 - at]->holds_reads_back = false;
+        const auto begun = t.world.clock.now();
+        co_await scope.join();
+        EXPECT_EQ(content, 1);
+        EXPECT_LT(t.world.clock.now() - begun, 1s);
+    });
+}
+
+TEST_F(MirrorTest, who_answers_no_read_is_left_out_as_too_slow) {
+    run([](MirrorTest& t) -> Task<void> {
+        t.slow = 100ms;
+        co_await t.create(2);
+        EXPECT_TRUE((co_await t.write(0, 8, 1)).has_value());
+        EXPECT_TRUE((co_await t.flush()).has_value());
+        for (auto& node : t.nodes) node->holds_reads_back = true;
+        async::Scope scope;
+        int content = 0;
+        scope.spawn(t.read_some_time(0, content));
+        const std::size_t at = co_await asked_node(t);
+        t.nodes[1 - at]->holds_reads_back = false;
+        co_await scope.join();
+        EXPECT_EQ(content, 1);
+        EXPECT_NE(t.mirror->nodes()[at].reason.find("has answered no read"), std::string::npos)
+            << t.mirror->nodes()[at].reason;
+    });
+}
+
 }  // namespace
 }  // namespace dst::mirror

@@ -69,6 +69,9 @@ struct Node {
     std::size_t tasks = 0;
     /// Where the previous read ended.
     SectorIndex position;
+    /// Reads of users under way, and since when none of them has been answered.
+    std::size_t reads = 0;
+    io::TimePoint reads_wait_since;
 
     /// Regions that are copied and not flushed yet, or being flushed: stale, but taking changes.
     /// While it joins.

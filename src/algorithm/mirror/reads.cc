@@ -108,11 +108,11 @@ async::Task<Result<>> Reads::ask(Request& request, std::vector<Node*>& failed) {
             continue;
         }
         const std::uint64_t membership = node->membership;
-        ++node->in_flight;
         node->position = request.range.end();
         if (request.extents != nullptr) request.extents->rewind(mark);
+        begin_read(*node);
         const Result<> done = co_await node->backing->device().execute(request);
-        --node->in_flight;
+        end_read(*node);
         // What it had to say when it was still one of us.
         if (done && node->membership == membership && !node->has_lost_changes()) co_return done;
         if (done || done.error().code == ErrorCode::node_lost) continue;
@@ -123,6 +123,18 @@ async::Task<Result<>> Reads::ask(Request& request, std::vector<Node*>& failed) {
                      request.range.first.value(), request.range.count.value(), node->type,
                      to_string(error.code));
     }
+}
+
+void Reads::begin_read(Node& node) {
+    if (core_.watch_sleeps) core_.deliveries.tick();
+    ++node.in_flight;
+    if (node.reads++ == 0) node.reads_wait_since = core_.deliveries.now();
+}
+
+void Reads::end_read(Node& node) {
+    --node.in_flight;
+    --node.reads;
+    node.reads_wait_since = core_.deliveries.now();
 }
 
 async::Task<Result<>> Reads::read_copy(Request& request) {

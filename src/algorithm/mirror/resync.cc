@@ -121,9 +121,14 @@ async::Task<void> Resync::run(Node& node) {
             continue;
         }
         if (!stale.any()) break;
-        // What nobody could read, or is locked by others: some time later.
+        // What nobody could read is tried again some time later; what is locked by others, at once.
+        const bool is_unreadable = course.unreadable.any();
+        const io::TimePoint due = core_.world.clock.now() + core_.settings.resync_timeout;
+        do {
+            co_await core_.progress_until(due);
+        } while (is_unreadable && goes_on(course) && !core_.is_over() &&
+                 core_.world.clock.now() < due);
         course.unreadable.clear_all();
-        co_await core_.progress_until(core_.world.clock.now() + core_.settings.resync_timeout);
     }
     co_await course.scope.join();
     std::erase(courses_, &course);

@@ -252,5 +252,51 @@ TEST_F(MirrorTest, growing_is_given_up_as_long_as_no_age_says_so) {
     });
 }
 
+TEST_F(MirrorTest, growing_is_given_up_although_a_node_does_not_answer) {
+    run([](MirrorTest& t) -> Task<void> {
+        co_await t.create(2);
+        for (const auto& node : t.nodes) node->end = SectorCount(24576);
+        t.nodes[1]->holds_bits_back = true;
+        async::Scope scope;
+        Outcome<> grown;
+        scope.spawn(t.grow(grown));
+        co_await t.until_held_back(1);
+        t.mirror->growing().give_up();
+        co_await scope.join();
+        EXPECT_FALSE(grown.has_value());
+        EXPECT_NE(t.nodes[1]->held_back, 0u);
+        // What is under way may be written at any moment, and must not meet what comes after it.
+        const auto too_soon = co_await t.mirror->growing().grow(t.soon());
+        EXPECT_FALSE(too_soon.has_value());
+        EXPECT_NE(too_soon.error().text.find("still under way"), std::string::npos)
+            << too_soon.error().text;
+        t.release(1);
+        Outcome<> again = refuse("not tried");
+        const auto deadline = t.soon();
+        while (!again && t.world.clock.now() < deadline) {
+            co_await io::sleep_for(t.world.clock, 10ms);
+            again = co_await t.mirror->growing().grow(deadline);
+        }
+        EXPECT_TRUE(again.has_value()) << again.error().text;
+    });
+}
+
+TEST_F(MirrorTest, a_node_that_takes_no_age_is_not_added_and_leaves_all_as_it_was) {
+    run([](MirrorTest& t) -> Task<void> {
+        co_await t.create(2);
+        t.connect(1, false);
+        EXPECT_TRUE((co_await t.write(0, 8, 1)).has_value());
+        co_await t.until_state(1, NodeState::away);
+        // With three votes it takes two of them, and one of the new ones has none.
+        EXPECT_FALSE((co_await t.add(3, kNodeSize, true)).has_value());
+        const auto removed = co_await t.mirror->roster().remove(2, {}, t.soon());
+        EXPECT_TRUE(removed.has_value()) << removed.error().text;
+        EXPECT_EQ(t.mirror->form().nodes.size(), 1u);
+        EXPECT_TRUE((co_await t.write(0, 8, 2)).has_value());
+        t.nodes.back()->holds_superblocks_back = false;
+        t.nodes.back()->link.wake_all();
+    });
+}
+
 }  // namespace
 }  // namespace dst::mirror

@@ -35,7 +35,8 @@ class FakeNode final : public Backing, public block::Device {
     [[nodiscard]] std::optional<io::TimePoint> silent_since() const override { return silent; }
     [[nodiscard]] std::string reason() const override { return connected ? "connected" : "cut"; }
     [[nodiscard]] std::optional<io::TimePoint> vouched_at() const override { return vouched; }
-    [[nodiscard]] bool is_taken() const override { return false; }
+    [[nodiscard]] bool is_taken() const override { return taken; }
+    void begin_anew() override { taken = false; }
     [[nodiscard]] bool has_lost_changes() const override { return has_lost; }
     void accept_losses() override { has_lost = false; }
     Task<Outcome<>> claim() override { co_return Outcome<>{}; }
@@ -86,6 +87,8 @@ class FakeNode final : public Backing, public block::Device {
         if (fail_reads && request.op == Op::read &&
             request.range.end() <= SectorIndex(kDataSectors))
             co_return fail(ErrorCode::io_error, "broken");
+        if (request.op == Op::read && unreadable && unreadable->overlaps(request.range))
+            co_return fail(ErrorCode::io_error, "broken");
         if (request.op == Op::read && request.range.first == bad_sector)
             co_return fail(ErrorCode::io_error, "broken");
         co_return co_await disk.execute(request);
@@ -93,6 +96,8 @@ class FakeNode final : public Backing, public block::Device {
 
     /// Bitmaps are between the data and the superblocks.
     [[nodiscard]] bool is_held_back(const Request& request) const {
+        if (request.op == Op::read)
+            return holds_reads_back && request.range.first < SectorIndex(kDataSectors);
         const SectorIndex superblocks = metadata::superblock_place(end, 0)->first;
         if (request.op != Op::write || request.range.first < SectorIndex(kDataSectors))
             return false;
@@ -117,11 +122,14 @@ class FakeNode final : public Backing, public block::Device {
     // Writes there are not answered.
     bool holds_bits_back = false;
     bool holds_superblocks_back = false;
+    bool holds_reads_back = false;
     std::size_t held_back = 0;
     std::uint32_t block_bytes = 512;
     std::optional<SectorIndex> bad_sector;
     std::optional<SectorIndex> fail_write_at;  // once
     std::optional<SectorRange> unwritable;
+    std::optional<SectorRange> unreadable;
+    bool taken = false;  // by another head
     std::vector<SectorIndex> superblock_writes;
     bool loses_at_flush = false;
     bool has_lost = false;
@@ -183,8 +191,8 @@ class MirrorTest : public testing::Test, public Owner {
     void make(metadata::Form form) {
         mirror = std::make_unique<Mirror>(world, Memory{metadata_account, copies_account},
                                           metadata::Head{.id = 1, .incarnation = ++incarnation},
-                                          Settings{.name = "vol0", .grace = 200ms}, std::move(form),
-                                          *this);
+                                          Settings{.name = "vol0", .grace = 200ms, .slow = slow},
+                                          std::move(form), *this);
         for (auto& node : nodes) mirror->found(node->id, *node, true);
     }
     Task<void> create(std::size_t count, metadata::Quorum quorum = metadata::Quorum::none) {
@@ -194,6 +202,35 @@ class MirrorTest : public testing::Test, public Owner {
         const auto created = co_await mirror->create(Init::zero);
         EXPECT_TRUE(created.has_value()) << created.error().text;
     }
+    /// Its superblocks.
+    static SectorRange superblocks() {
+        const SectorIndex first = metadata::superblock_place(kNodeSize, 0)->first;
+        return {first, SectorIndex(0) + kNodeSize - first};
+    }
+    void release(std::size_t at) {
+        nodes[at]->holds_bits_back = nodes[at]->holds_superblocks_back = false;
+        nodes[at]->holds_reads_back = false;
+        nodes[at]->link.wake_all();
+    }
+    Task<void> until(const bool& done) {
+        const auto deadline = soon();
+        while (!done && world.clock.now() < deadline) co_await io::sleep_for(world.clock, 10ms);
+        EXPECT_TRUE(done);
+    }
+    Task<void> until_obstacle(std::string_view part) {
+        const auto deadline = soon();
+        while (mirror->obstacle().find(part) == std::string::npos && world.clock.now() < deadline)
+            co_await io::sleep_for(world.clock, 10ms);
+        EXPECT_NE(mirror->obstacle().find(part), std::string::npos) << mirror->obstacle();
+    }
+    Task<void> until_reason(std::size_t at, std::string_view part) {
+        const auto reason = [&] { return mirror->nodes()[at].reason; };
+        const auto deadline = soon();
+        while (reason().find(part) == std::string::npos && world.clock.now() < deadline)
+            co_await io::wait_until(world.clock, changes, deadline);
+        EXPECT_NE(reason().find(part), std::string::npos) << reason();
+    }
+    Task<void> read_some_time(std::uint64_t at, int& content) { content = co_await read(at); }
     Task<void> write_some_time(std::uint64_t at, int fill, bool& done) {
         EXPECT_TRUE((co_await write(at, 8, fill)).has_value());
         done = true;
@@ -240,7 +277,7 @@ class MirrorTest : public testing::Test, public Owner {
     NodeState state_of(std::size_t at) const { return mirror->nodes()[at].state; }
     Task<void> until_state(std::size_t at, NodeState state, Cookie cookie = 0) {
         if (cookie == 0) cookie = nodes[at]->id;
-        const auto deadline = world.clock.now() + 5s;
+        const auto deadline = world.clock.now() + 8s;
         // Attached is who is named in an age that was sent; here it shall be in force, too.
         const auto is_there = [&] {
             return state_of(at) == state &&
@@ -314,6 +351,7 @@ class MirrorTest : public testing::Test, public Owner {
     block::Account metadata_account{pool, 4};
     block::Account copies_account{pool, 2};
     std::uint64_t incarnation = 0;
+    io::Duration slow = 30s;
     std::vector<std::unique_ptr<FakeNode>> nodes;
     std::unique_ptr<Mirror> mirror;
     async::WaitQueue changes;

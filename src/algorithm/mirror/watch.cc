@@ -47,6 +47,7 @@ bool Watch::look_at_all() {
         look_at(*node);
         is_busy |= node->silent_since && (node->is_attached() || node->is_joining());
         is_busy |= node->state == NodeState::away && node->is_connected();
+        is_busy |= node->in_flight > 0;  // it may fall silent, and nobody tells of that
         is_busy |= node->pages != nullptr && node->pages->busy_since();
         is_busy |= node->superblock != nullptr && node->superblock->busy_since();
     }
@@ -86,14 +87,26 @@ void Watch::look_at(Node& node) {
     if (node.is_joining() && (is_late || node.is_taken()))
         membership_.expel(node, node.is_taken() ? "another head has taken it" : "it is silent");
     if (node.takes_part() && node.has_lost_changes()) membership_.expel(node, "it lost changes");
+    look_at_reads(node);
     look_at_writers(node);
     if (node.state == NodeState::away && node.backing != nullptr && node.backing->is_taken() &&
         node.is_quiet()) {
         // Whoever took it may have given up since, or be gone.
         node.is_held_elsewhere = true;
+        node.found_on.reset();
         node.backing->begin_anew();
     }
     if (joining_.may_begin(node)) core_.scope.spawn(joining_.take_in(node));
+}
+
+/// There is nobody to compare a read with: so it is given twice the time of a change.
+void Watch::look_at_reads(Node& node) {
+    const io::Duration most = 2 * core_.settings.slow;
+    if (!node.takes_part() || node.reads == 0 ||
+        core_.deliveries.now() < node.reads_wait_since + most)
+        return;
+    if (membership_.may_expel(node))
+        membership_.expel(node, fmt::format("slow: it has answered no read for {} s", most / 1s));
 }
 
 void Watch::look_at_writers(Node& node) {

@@ -26,6 +26,7 @@ class Watch {
 
   private:
     [[nodiscard]] bool look_at_all();
+    void look_at_reads(Node& node);
     void look_at_writers(Node& node);
     [[nodiscard]] bool look_for_slow_ones();
     void look_for_fence();
