@@ -5,7 +5,7 @@ import json
 import re
 import socket
 
-from lab_process import check
+from lab_process import check, wait_until
 
 # Every path of the API: method, path, and whether it takes a body.
 ENDPOINTS = [
@@ -147,3 +147,11 @@ def value_of(samples, name, **labels):
     found = [value for (sample, has), value in samples.items() if sample == name and wanted <= has]
     check(found, f"no sample {name} {labels}")
     return sum(found)
+
+
+def wait_for_write(daemon, storage):
+    """Waits until a write to a storage was acknowledged: a client that is connected has perhaps not
+    sent any yet."""
+    wait_until(f"a write to {storage} was acknowledged", lambda: value_of(
+        Api(daemon).metrics(), "dst_storage_requests_total", storage=storage,
+        operation="write") > 0)

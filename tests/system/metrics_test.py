@@ -11,7 +11,7 @@ import urllib.request
 
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), "../support"))
 from lab import DST, Lab, check, main, run, test, wait_until
-from lab_api import Api, parse_metrics, value_of
+from lab_api import Api, parse_metrics, value_of, wait_for_write
 
 MIB = 1 << 20
 
@@ -71,9 +71,7 @@ def lost_links_and_replays_are_counted_and_told(lab: Lab):
                 if line.startswith("{")]
     wait_until("what was before is told", lambda: len(told()) >= 2)
     fio = lab.fio("load", head.uri("vol0"), size="16M", rate="8M")
-    wait_until("one was written", lambda: value_of(
-        Api(exporter).metrics(), "dst_export_requests_total", export="disk",
-        operation="write") > 0)
+    wait_for_write(head, "vol0")
     exporter.kill()
     wait_until("requests wait", lambda: head.waiting_requests("vol0"))
     check(value_of(Api(head).metrics(), "dst_storage_requests_waiting", storage="vol0") > 0,

@@ -11,6 +11,7 @@ import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), "../support"))
 from lab import DST, Lab, check, main, run, test, wait_until
+from lab_api import wait_for_write
 
 SECTORS_PER_MIB = 2048
 STOP_MAX_S = 10.0
@@ -279,7 +280,7 @@ def start_holding_head(lab):
         export=[{"name": "vol", "device": "storage:vol"}])
     head.wait_storage("vol")
     lab.fio("fio", head.uri("vol"), size="16M", loops=1000)
-    wait_until("fio has begun", lambda: head.export("vol")["clients"] == 1)
+    wait_for_write(head, "vol")
     exporter.kill()
     wait_until("requests wait", lambda: head.waiting_requests("vol"))
     return exporter, head
