@@ -10,9 +10,7 @@ namespace dst::storage {
 
 using metadata::NodeRecord;
 
-bool MirroredStorage::is_all_connected() const {
-    return is_formed() && mirror_->obstacle().empty();
-}
+bool MirroredStorage::is_all_connected() const { return is_formed() && mirror_->is_answering(); }
 
 std::size_t MirroredStorage::requests_waiting() const {
     std::size_t waiting = mirror_ != nullptr ? mirror_->waiting() : 0;

@@ -55,12 +55,13 @@ async::Task<Result<>> Flushes::written_bits_are_durable(const Regions::Flush& fl
             if (!node->is_attached() && !node->holds_bits) continue;
             for (const auto& [page, version] : pages) {
                 if (node->pages->is_durable(page, version)) continue;
+                if (const auto error = sender_.failure_to_stay(*node))
+                    co_return std::unexpected(*error);
                 node->pages->hurry();
                 is_durable = false;
             }
         }
         if (is_durable) co_return Result<>{};
-        if (const auto error = sender_.failure_of_the_last()) co_return std::unexpected(*error);
         if (core_.is_over()) co_return std::unexpected(core_.end_error());
         co_await core_.progress.wait();
     }

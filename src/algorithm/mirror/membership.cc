@@ -39,6 +39,7 @@ async::Task<void> Membership::run() {
             co_await core_.progress.wait();
         } else if (auto next = plan()) {
             carried_out_ = next->wish;
+            if (carried_out_ != nullptr) carried_out_->is_sent = true;
             is_carrying_out_ = true;
             const bool is_in_force = co_await carry_out(std::move(next->form));
             is_carrying_out_ = false;
@@ -87,8 +88,10 @@ async::Task<Outcome<>> Membership::change(Edit edit, io::TimePoint deadline) {
                          "or give up with --force what the others lack");
     if (core_.is_over()) co_return refuse(ErrorCode::cancelled, "the storage is being stopped");
     const std::string waits = obstacle();
-    co_return refuse(ErrorCode::timed_out,
-                     waits.empty() ? "it takes too long" : "it waits for " + waits);
+    co_return refuse(
+        ErrorCode::timed_out,
+        fmt::format("it {}{}", waits.empty() ? "takes too long" : "waits for " + waits,
+                    wish->is_sent ? "; a head that starts anew just now may find it done" : ""));
 }
 
 /// Without what nobody remembers: that is known if it is known of every member what it holds.
@@ -399,9 +402,13 @@ bool Membership::expel(Node& node, std::string reason) {
 
 std::optional<Error> Membership::failure_of_the_last() {
     for (const auto& node : core_.nodes)
-        if (node->is_attached() && node->pages->failure() &&
-            !expel(*node, "writing its bitmaps failed"))
-            return node->pages->failure();
+        if (const auto error = failure_to_stay(*node)) return error;
+    return std::nullopt;
+}
+
+std::optional<Error> Membership::failure_to_stay(Node& node) {
+    if (node.is_attached() && node.pages->failure() && !expel(node, "writing its bitmaps failed"))
+        return node.pages->failure();
     return std::nullopt;
 }
 

@@ -38,6 +38,8 @@ class Membership {
     /// A node that takes no bits leaves. The error of one that may not, for nobody else is left:
     /// nothing can be changed.
     [[nodiscard]] std::optional<Error> failure_of_the_last();
+    /// The same of this one.
+    [[nodiscard]] std::optional<Error> failure_to_stay(Node& node);
     /// `node` stays although it failed: if it has lost changes, who uses the mirror has to know.
     void note_losses(Node& node);
     /// A later age without it is being made, or will be when that can be.
@@ -56,7 +58,8 @@ class Membership {
     using Edit = std::function<void(metadata::Form&)>;
     /// Waits until an age with `edit` is in force: the first one that nothing more urgent needs.
     /// Refused if nobody could go on from it, or at `deadline`: then an age that was sent by then
-    /// is followed by one without it. Suspends.
+    /// is followed by one without it (a head that starts before that one is anywhere finds the
+    /// former). Suspends.
     async::Task<Outcome<>> change(Edit edit, io::TimePoint deadline);
     /// What is stale on the node of this slot is known to all that are attached. Asks them to hurry
     /// if it is not.
@@ -76,6 +79,8 @@ class Membership {
     /// Nobody can be asked without these: whom requests wait for, why, and until when, for a
     /// person; empty: for nobody.
     [[nodiscard]] std::string obstacle() const;
+    /// All attached nodes are there, and as many votes as are needed: no age is.
+    [[nodiscard]] bool is_answering() const;
     /// An attached node is there.
     [[nodiscard]] bool has_source() const;
     /// What the ages that bind would come to without `lost`, as things stand.
@@ -85,6 +90,7 @@ class Membership {
   private:
     struct Wish {
         const Edit edit;
+        bool is_sent = false;
         bool is_done = false;
         bool is_withdrawn = false;
         bool is_impossible = false;

@@ -28,12 +28,23 @@ bool Membership::has_source() const {
     });
 }
 
+bool Membership::is_answering() const {
+    const metadata::Form& form = *core_.form;
+    const auto standing = metadata::standing_of(form, [&](const NodeRecord& record) {
+        const Node* const node = core_.find(record.cookie);
+        return is_there(node) && node->has_say();
+    });
+    return standing.has_votes() && std::ranges::all_of(form.nodes, [&](const NodeRecord& record) {
+               return !record.attached || is_there(core_.find(record.cookie));
+           });
+}
+
 /// Why it can have no age now; nothing if it can.
 std::optional<std::string> Membership::why_no_age(const NodeRecord& record) const {
     const Node* const node = core_.find(record.cookie);
     if (node == nullptr || node->backing == nullptr) return "the configuration does not name it";
     if (!is_there(node)) return node->backing->reason();
-    if (!node->has_say() && node->state == NodeState::away) return node->reason;
+    if (node->state == NodeState::away) return node->reason;
     const SuperblockWriter* const writer = node->superblock.get();
     if (writer == nullptr) return std::nullopt;
     if (writer->failure())
@@ -57,7 +68,7 @@ std::string Membership::obstacle() const {
         if (record.attached) note(record);
     const metadata::Standing standing =
         metadata::standing_of(form, [&](const NodeRecord& record) { return !why_no_age(record); });
-    if (absent.empty() && standing.has_votes()) return {};
+    if (absent.empty() && is_answering()) return {};
     if (standing.goes_on())
         return fmt::format("{}; goes on without it, if it stays silent for {} s",
                            fmt::join(absent, "; "), seconds(core_.settings.grace));

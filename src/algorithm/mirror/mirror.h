@@ -136,6 +136,8 @@ class Mirror {
     [[nodiscard]] std::size_t waiting() const { return reads_.waiting() + changes_.waiting(); }
     /// Whom they wait for, why, and until when, for a person; empty: for nobody.
     [[nodiscard]] std::string obstacle() const { return membership_.obstacle(); }
+    /// Requests are answered, as far as nodes that are there can do that.
+    [[nodiscard]] bool is_answering() const { return membership_.is_answering(); }
     /// A node that has all of the data can be had, whether requests wait or not.
     [[nodiscard]] bool has_source() const { return membership_.has_source(); }
 

@@ -126,15 +126,14 @@ async::Task<Result<>> Reads::ask(Request& request, std::vector<Node*>& failed) {
 }
 
 void Reads::begin_read(Node& node) {
-    if (core_.watch_sleeps) core_.deliveries.tick();
     ++node.in_flight;
-    if (node.reads++ == 0) node.reads_wait_since = core_.deliveries.now();
+    if (node.reads++ == 0) node.reads_wait_since = core_.world.clock.now();
 }
 
 void Reads::end_read(Node& node) {
     --node.in_flight;
     --node.reads;
-    node.reads_wait_since = core_.deliveries.now();
+    node.reads_wait_since = core_.world.clock.now();
 }
 
 async::Task<Result<>> Reads::read_copy(Request& request) {

@@ -28,6 +28,9 @@ class Sender {
     [[nodiscard]] std::optional<Error> failure_of_the_last() {
         return membership_.failure_of_the_last();
     }
+    [[nodiscard]] std::optional<Error> failure_to_stay(Node& node) {
+        return membership_.failure_to_stay(node);
+    }
     /// Waits until somebody may answer for it. Suspends.
     async::Task<Result<>> vouched() { return lease_.held(); }
 

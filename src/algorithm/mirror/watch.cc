@@ -13,6 +13,7 @@ using namespace std::chrono_literals;
 
 /// How exact all of this is, while there is something to look at.
 constexpr io::Duration kTick = 100ms;
+constexpr io::Duration kLate = 1s;
 /// What was changed and is not durable is flushed after this time, if nobody does: else its regions
 /// would have to be copied after a crash.
 constexpr io::Duration kFlushAfter = 2s;
@@ -21,7 +22,11 @@ constexpr io::Duration kFlushAfter = 2s;
 
 async::Task<void> Watch::run() {
     while (!core_.is_over()) {
+        // Whoever was not running has not read the answers yet.
+        const io::TimePoint before = core_.deliveries.now();
         core_.deliveries.tick();
+        if (core_.deliveries.now() - before > kLate)
+            for (const auto& node : core_.nodes) node->reads_wait_since = core_.deliveries.now();
         const bool is_busy = look_at_all();
         look_for_fence();
         if (core_.is_over()) break;
