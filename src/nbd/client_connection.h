@@ -120,6 +120,8 @@ class ClientConnection {
     /// When the last byte came in.
     [[nodiscard]] io::TimePoint last_received() const { return last_received_; }
     [[nodiscard]] bool ended() const { return ended_; }
+    /// Why; empty before it has.
+    [[nodiscard]] const char* end_reason() const { return end_reason_; }
     /// It ended because a frame did not hold what its checksum says.
     [[nodiscard]] bool had_wrong_checksum() const { return had_wrong_checksum_; }
     /// `run()` is under way.

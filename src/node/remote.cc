@@ -176,8 +176,13 @@ async::Task<Result<>> Remote::look_anew(io::TimePoint deadline) {
 }
 
 RemoteStatus Remote::status() const {
+    std::string reason = reason_;
+    if (silent_) reason = "connected, but the server does not answer";
+    // What is under way there has to end before the link is broken.
+    if (link_ == LinkState::ready && connection_ && connection_->ended())
+        reason = connection_->end_reason();
     return {.link = link_,
-            .reason = silent_ ? "connected, but the server does not answer" : reason_,
+            .reason = std::move(reason),
             .since = since_,
             .is_ours = is_ours_,
             .checksums = checksums_,
