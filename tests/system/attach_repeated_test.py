@@ -74,7 +74,8 @@ def nothing_leaks(lab: Lab):
     # What the storage has grown by is memory of the daemon itself, once it is written: it is not.
     check(grown < RSS_MAX, f"the daemon has grown by {grown} bytes")
     load.kill()
-    head.do("detach", "grows")
+    # Its workers end when they see that it is gone: until then the device is open.
+    wait_until("it is detached", lambda: head.dst("detach", "grows").code == 0)
     wait_nothing_left(lab)
     check(not children(head.pid), "the daemon has children left")
 
