@@ -170,7 +170,7 @@ bool Joining::is_new(const Node& node, const metadata::Unreadable& found) const 
 }
 
 /// Rule 8: whether it came from where we are; true if nothing on it is known to be right.
-Outcome<bool> Joining::judge(const Node& node, const metadata::Superblock& found) const {
+Outcome<bool> Joining::judge(Node& node, const metadata::Superblock& found) const {
     const metadata::Form& now = membership_.newest_form();
     switch (metadata::admit(now, found)) {
         case metadata::Admission::joins:
@@ -185,6 +185,7 @@ Outcome<bool> Joining::judge(const Node& node, const metadata::Superblock& found
                 fmt::format("it is no node of this storage any more: erase it and add it "
                             "anew, or take it out of the configuration"));
         case metadata::Admission::is_newer:
+            node.is_astray = true;
             return refuse(fmt::format("another head has gone on from here: its age is {}",
                                       metadata::to_string(found.form.history.age)));
         case metadata::Admission::is_diverged:
@@ -201,11 +202,14 @@ Outcome<bool> Joining::judge(const Node& node, const metadata::Superblock& found
     const bool is_astray = !metadata::passes_through(now.history, found.form.history.age);
     // That its age can't have been in force is true of a head that nobody can have replaced. One
     // that slept may find a successor's nodes, whose history has forgotten where it came from.
-    if (is_astray && !node.is_given_up && core_.is_serving && !lease_.holds())
+    if (is_astray && !node.is_given_up && core_.is_serving && !lease_.holds()) {
+        node.is_astray = true;
         return refuse(fmt::format(
             "its age {} is not one that the present one ({}) came from, and too few "
             "nodes vouch for this head at the moment",
             metadata::to_string(found.form.history.age), metadata::to_string(now.history.age)));
+    }
+    node.is_astray = false;
     return is_astray;
 }
 

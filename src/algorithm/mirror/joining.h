@@ -47,7 +47,7 @@ class Joining {
     async::Task<Outcome<Bitmap>> own_doubts(Node& node, const metadata::Superblock& found,
                                             bool is_all_stale);
     [[nodiscard]] bool is_new(const Node& node, const metadata::Unreadable& found) const;
-    [[nodiscard]] Outcome<bool> judge(const Node& node, const metadata::Superblock& found) const;
+    [[nodiscard]] Outcome<bool> judge(Node& node, const metadata::Superblock& found) const;
 
     Core& core_;
     Membership& membership_;

@@ -477,9 +477,10 @@ std::string Membership::fence() const {
         record.attached &= !is_taken;
     }
     if (taken.empty()) return {};  // by a node that is coming in
+    // One that may be had, but went on with another head, gives this one no vote.
     const metadata::Standing standing = metadata::standing_of(rest, [&](const NodeRecord& record) {
         const Node* const node = core_.find(record.cookie);
-        return node == nullptr || !node->is_taken();
+        return node == nullptr || (!node->is_taken() && !node->is_astray);
     });
     if (standing.goes_on() && is_bound(rest)) return {};
     return fmt::format("another head has {}", fmt::join(taken, ", "));

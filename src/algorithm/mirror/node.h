@@ -47,6 +47,8 @@ struct Node {
     bool is_given_up = false;
     /// When it was asked last, another head had it.
     bool is_held_elsewhere = false;
+    /// When it was looked at last it held an age of a head that went on without this one.
+    bool is_astray = false;
     /// A joining one: takes no part any more, and leaves once that is noted.
     bool is_leaving = false;
     /// Since when it does not answer; nothing while it does.
