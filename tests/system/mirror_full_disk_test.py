@@ -4,6 +4,7 @@
 Its node is left out, and it has its vote yet: two of three go on, with one copy.
 """
 
+import errno
 import os
 import sys
 
@@ -11,8 +12,6 @@ sys.path.insert(0, os.path.join(os.path.dirname(__file__), "../support"))
 from lab import Lab, check, main, run, test, wait_until
 from lab_attach import clean_up_after
 from lab_mirror import check_copies_equal, disk_of, start_exporters, start_mirror, wait_in_sync
-
-MIB = 1 << 20
 
 
 def small_filesystem(lab, size):
@@ -40,8 +39,8 @@ def two_of_three_go_on_although_the_disk_of_one_is_full(lab: Lab):
         try:
             while True:
                 rest.write(bytes(64 << 10))
-        except OSError:
-            pass  # it is full
+        except OSError as error:
+            check(error.errno == errno.ENOSPC, f"the filesystem could not be filled: {error}")
 
     # One after the other: each waits for all that the lease may wait for.
     job = lab.fio("alone", head.uri("vol"), size="2M", offset="8M", iodepth=1).wait(60)
