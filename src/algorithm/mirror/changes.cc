@@ -58,7 +58,8 @@ async::Task<Result<>> Changes::enter(RegionRange regions) {
         if (!core_.regions->is_locked(regions)) {
             core_.bits().set(Bits::kIntent, regions);
             if (intent_is_durable(regions)) break;
-            if (const auto error = sender_.failure_of_the_last()) co_return std::unexpected(*error);
+            if (const auto error = membership_.failure_of_the_last())
+                co_return std::unexpected(*error);
         }
         if (!co_await core_.progress_until(patience)) co_return held_out();
     }

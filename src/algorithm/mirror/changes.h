@@ -11,8 +11,8 @@ namespace dst::mirror {
 
 class Changes {
   public:
-    Changes(Core& core, Sender& sender, Flushes& flushes)
-        : core_(core), sender_(sender), flushes_(flushes) {}
+    Changes(Core& core, Membership& membership, Sender& sender, Flushes& flushes)
+        : core_(core), membership_(membership), sender_(sender), flushes_(flushes) {}
 
     /// One change; none that overlaps is under way. Suspends.
     async::Task<Result<>> change(block::Request& request);
@@ -32,6 +32,7 @@ class Changes {
         const block::Request& request) const;
 
     Core& core_;
+    Membership& membership_;
     Sender& sender_;
     Flushes& flushes_;
     std::size_t waiting_ = 0;

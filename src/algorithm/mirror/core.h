@@ -160,6 +160,11 @@ struct Core {
         }
         co_return co_await io::wait_until(world.clock, progress, until);
     }
+    /// Waits so long, whatever progress there is, or until the mirror is over.
+    async::Task<void> pause(io::Duration time) {
+        const io::TimePoint due = world.clock.now() + time;
+        while (!is_over() && world.clock.now() < due) co_await progress_until(due);
+    }
     /// The error of what can't be answered any more.
     [[nodiscard]] Error end_error() const {
         return fenced.empty() ? Error{ErrorCode::cancelled, "the mirror is stopping"}

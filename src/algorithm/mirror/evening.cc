@@ -27,10 +27,7 @@ async::Task<void> Evening::run() {
             co_await core_.progress.wait();
             continue;
         }
-        if (co_await make_even(*region)) continue;
-        const io::TimePoint due = core_.world.clock.now() + kTryAgainAfter;
-        while (!core_.is_over() && core_.world.clock.now() < due)
-            co_await core_.progress_until(due);
+        if (!co_await make_even(*region)) co_await core_.pause(kTryAgainAfter);
     }
 }
 

@@ -55,7 +55,7 @@ async::Task<Result<>> Flushes::written_bits_are_durable(const Regions::Flush& fl
             if (!node->is_attached() && !node->holds_bits) continue;
             for (const auto& [page, version] : pages) {
                 if (node->pages->is_durable(page, version)) continue;
-                if (const auto error = sender_.failure_to_stay(*node))
+                if (const auto error = membership_.failure_to_stay(*node))
                     co_return std::unexpected(*error);
                 node->pages->hurry();
                 is_durable = false;

@@ -13,7 +13,8 @@ class Flushes {
     /// write on every node.
     static constexpr io::Duration kIntentLingers = std::chrono::seconds(3);
 
-    Flushes(Core& core, Sender& sender) : core_(core), sender_(sender) {}
+    Flushes(Core& core, Membership& membership, Sender& sender)
+        : core_(core), membership_(membership), sender_(sender) {}
 
     /// All that was answered before is durable on every node that took it, and is not forgotten by
     /// them either (rule 10). One at a time is under way; who waits meanwhile shares the next.
@@ -30,6 +31,7 @@ class Flushes {
     async::Task<Result<>> written_bits_are_durable(const Regions::Flush& flush);
 
     Core& core_;
+    Membership& membership_;
     Sender& sender_;
     async::Semaphore turn_{1};
     std::uint64_t begun_ = 0;

@@ -306,7 +306,7 @@ async::Task<bool> Growing::make_rest_zero() {
         if (!done) {
             log::warning("storage {}: what follows its data of before can't be made zero now: {}",
                          core_.settings.name, to_string(done.error().code));
-            co_await core_.progress_until(core_.world.clock.now() + kTryAgainAfter);
+            co_await core_.pause(kTryAgainAfter);
             continue;
         }
         const auto is_done = [](metadata::Form& form) { form.zero_from = {}; };

@@ -80,8 +80,7 @@ async::Task<Outcome<>> Membership::change(Edit edit, io::TimePoint deadline) {
         is_in_time = co_await core_.progress_until(deadline);
     std::erase(wishes_, wish);
     if (wish->is_done) co_return Outcome<>{};
-    wish->is_withdrawn = true;
-    core_.changed();
+    core_.changed();  // an age that it was sent with is void now
     if (wish->is_impossible)
         co_return refuse(ErrorCode::not_permitted,
                          "no other node has all of the data: bring one in sync first, "
@@ -191,7 +190,8 @@ bool Membership::is_bound(const Form& next) const {
 /// for in vain: for its vote; and so may one that was to come in.)
 bool Membership::is_void(const Form& next) const {
     if (core_.is_over()) return true;
-    if (carried_out_ != nullptr && carried_out_->is_withdrawn) return true;
+    if (carried_out_ != nullptr && std::ranges::find(wishes_, carried_out_) == wishes_.end())
+        return true;
     return std::ranges::any_of(next.nodes, [&](const NodeRecord& record) {
         const Node* const node = core_.find(record.cookie);
         const bool may_stay = node != nullptr && node->is_attached() && !is_to_leave(*node);

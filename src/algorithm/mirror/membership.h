@@ -92,7 +92,6 @@ class Membership {
         const Edit edit;
         bool is_sent = false;
         bool is_done = false;
-        bool is_withdrawn = false;
         bool is_impossible = false;
     };
     /// The next age, and whose wish it is.

@@ -233,8 +233,7 @@ TEST_F(MirrorTest, a_joining_node_that_leaves_is_not_named_by_the_age_that_was_p
             co_await io::sleep_for(t.world.clock, 1ms);
         EXPECT_TRUE(is_leaving());
         const metadata::Age age = t.mirror->newest_form().history.age;
-        t.nodes[0]->holds_bits_back = false;
-        t.nodes[0]->link.wake_all();
+        t.release(0);
         co_await scope.join();
         // None was sent: each one has a generation of its own, in force or not.
         EXPECT_EQ(t.mirror->newest_form().history.age, age);
@@ -273,7 +272,7 @@ TEST_F(MirrorTest, an_age_gets_the_votes_of_those_that_it_leaves_out) {
         async::Scope scope;
         bool done = false;
         scope.spawn(t.write_some_time(16, 2, done));
-        co_await t.until(done);
+        co_await t.until([&] { return done; });
         // Neither is it any other's when its superblock can't be read when it is looked at again.
         t.nodes[1]->unreadable = MirrorTest::superblocks();
         co_await t.until_reason(1, "its superblock can't be read");

@@ -132,8 +132,7 @@ TEST_F(MirrorTest, a_flush_of_a_first_write_waits_for_a_node_that_is_about_to_be
         co_await io::sleep_for(t.world.clock, 300ms);
         EXPECT_GT(t.nodes[1]->held_back, 0u);
         EXPECT_FALSE(flushed);
-        t.nodes[1]->holds_bits_back = false;
-        t.nodes[1]->link.wake_all();
+        t.release(1);
         co_await scope.join();
         co_await t.until_state(1, NodeState::attached);
         // The head crashes, and the other one starts from that node.
@@ -165,8 +164,7 @@ TEST_F(MirrorTest, a_durable_write_waits_for_the_flush_that_makes_its_region_wri
         }(t, written));
         co_await io::sleep_for(t.world.clock, 100ms);
         EXPECT_FALSE(written);
-        t.nodes[1]->holds_bits_back = false;
-        t.nodes[1]->link.wake_all();
+        t.release(1);
         co_await scope.join();
         EXPECT_TRUE(written);
     });
@@ -387,11 +385,8 @@ TEST_F(MirrorTest, a_flush_fails_where_no_bitmap_can_be_written) {
 /// Holds reads back, and returns which node one went to.
 Task<std::size_t> asked_node(MirrorTest& t) {
     const auto is_asked = [&](const auto& node) { return node->held_back > 0; };
-    const auto deadline = t.soon();
-    while (std::ranges::none_of(t.nodes, is_asked) && t.world.clock.now() < deadline)
-        co_await io::sleep_for(t.world.clock, 10ms);
+    co_await t.until([&] { return std::ranges::any_of(t.nodes, is_asked); });
     const auto at = std::ranges::find_if(t.nodes, is_asked);
-    EXPECT_NE(at, t.nodes.end());
     co_return static_cast<std::size_t>(at - t.nodes.begin());
 }
 

@@ -127,13 +127,13 @@ async::Task<Result<>> Reads::ask(Request& request, std::vector<Node*>& failed) {
 
 void Reads::begin_read(Node& node) {
     ++node.in_flight;
-    if (node.reads++ == 0) node.reads_wait_since = core_.world.clock.now();
+    if (node.reads++ == 0) node.reads_wait_since = core_.deliveries.now();
 }
 
 void Reads::end_read(Node& node) {
     --node.in_flight;
     --node.reads;
-    node.reads_wait_since = core_.world.clock.now();
+    node.reads_wait_since = core_.deliveries.now();
 }
 
 async::Task<Result<>> Reads::read_copy(Request& request) {

@@ -38,8 +38,7 @@ TEST_F(MirrorTest, a_node_that_is_added_holds_an_age_before_one_attaches_it) {
         co_await t.until_state(2, NodeState::completing);
         co_await io::sleep_for(t.world.clock, 300ms);
         EXPECT_EQ(to_string(t.state_of(2)), to_string(NodeState::completing));
-        t.nodes[2]->holds_superblocks_back = false;
-        t.nodes[2]->link.wake_all();
+        t.release(2);
         co_await t.until_state(2, NodeState::attached);
     });
 }
@@ -214,8 +213,7 @@ TEST_F(MirrorTest, it_grows_when_the_bitmaps_of_the_new_size_are_there) {
         co_await io::sleep_for(t.world.clock, 100ms);
         EXPECT_EQ(t.mirror->form().shape.data_size, before);
         EXPECT_EQ(t.mirror->newest_form().shape.data_size, before);
-        t.nodes[1]->holds_bits_back = false;
-        t.nodes[1]->link.wake_all();
+        t.release(1);
         co_await scope.join();
         EXPECT_TRUE(grown.has_value()) << grown.error().text;
         EXPECT_GT(t.mirror->geometry().size, before);

@@ -24,13 +24,6 @@ class Sender {
     /// Waits until `delivery` may be acknowledged, or has failed: with the error of the attached
     /// nodes, if all of them failed. Nodes that failed alone have left then. Suspends.
     async::Task<Result<>> finish(Delivery& delivery);
-    /// Of an attached node that takes no bits and may not leave: nothing can be changed.
-    [[nodiscard]] std::optional<Error> failure_of_the_last() {
-        return membership_.failure_of_the_last();
-    }
-    [[nodiscard]] std::optional<Error> failure_to_stay(Node& node) {
-        return membership_.failure_to_stay(node);
-    }
     /// Waits until somebody may answer for it. Suspends.
     async::Task<Result<>> vouched() { return lease_.held(); }
 

@@ -212,23 +212,21 @@ class MirrorTest : public testing::Test, public Owner {
         nodes[at]->holds_reads_back = false;
         nodes[at]->link.wake_all();
     }
-    Task<void> until(const bool& done) {
+    /// Whatever it takes to notice that: looks again and again.
+    template <typename IsSo>
+    Task<void> until(IsSo is_so) {
         const auto deadline = soon();
-        while (!done && world.clock.now() < deadline) co_await io::sleep_for(world.clock, 10ms);
-        EXPECT_TRUE(done);
+        while (!is_so() && world.clock.now() < deadline) co_await io::sleep_for(world.clock, 1ms);
+        EXPECT_TRUE(is_so());
     }
     Task<void> until_obstacle(std::string_view part) {
-        const auto deadline = soon();
-        while (mirror->obstacle().find(part) == std::string::npos && world.clock.now() < deadline)
-            co_await io::sleep_for(world.clock, 10ms);
+        co_await until([&] { return mirror->obstacle().contains(part); });
         EXPECT_NE(mirror->obstacle().find(part), std::string::npos) << mirror->obstacle();
     }
     Task<void> until_reason(std::size_t at, std::string_view part) {
-        const auto reason = [&] { return mirror->nodes()[at].reason; };
-        const auto deadline = soon();
-        while (reason().find(part) == std::string::npos && world.clock.now() < deadline)
-            co_await io::wait_until(world.clock, changes, deadline);
-        EXPECT_NE(reason().find(part), std::string::npos) << reason();
+        co_await until([&] { return mirror->nodes()[at].reason.contains(part); });
+        EXPECT_NE(mirror->nodes()[at].reason.find(part), std::string::npos)
+            << mirror->nodes()[at].reason;
     }
     Task<void> read_some_time(std::uint64_t at, int& content) { content = co_await read(at); }
     Task<void> write_some_time(std::uint64_t at, int fill, bool& done) {
@@ -300,10 +298,7 @@ class MirrorTest : public testing::Test, public Owner {
     Task<void> grow(Outcome<>& done) { done = co_await mirror->growing().grow(soon()); }
     /// Until the node has a write of its metadata that it does not answer.
     Task<void> until_held_back(std::size_t at) {
-        const auto deadline = soon();
-        while (nodes[at]->held_back == 0 && world.clock.now() < deadline)
-            co_await io::sleep_for(world.clock, 1ms);
-        EXPECT_NE(nodes[at]->held_back, 0u);
+        co_await until([&] { return nodes[at]->held_back > 0; });
     }
     void connect(std::size_t at, bool connected) {
         nodes[at]->connected = connected;

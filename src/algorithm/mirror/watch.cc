@@ -13,6 +13,7 @@ using namespace std::chrono_literals;
 
 /// How exact all of this is, while there is something to look at.
 constexpr io::Duration kTick = 100ms;
+/// The latest look was so long ago: this was asleep, or was not running.
 constexpr io::Duration kLate = 1s;
 /// What was changed and is not durable is flushed after this time, if nobody does: else its regions
 /// would have to be copied after a crash.
@@ -22,7 +23,7 @@ constexpr io::Duration kFlushAfter = 2s;
 
 async::Task<void> Watch::run() {
     while (!core_.is_over()) {
-        // Whoever was not running has not read the answers yet.
+        // Reads have begun since then that were given its time, and answers are not read yet.
         const io::TimePoint before = core_.deliveries.now();
         core_.deliveries.tick();
         if (core_.deliveries.now() - before > kLate)
