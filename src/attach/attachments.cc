@@ -2,27 +2,27 @@
 
 #include <fmt/format.h>
 
+#include <utility>
+
 #include "base/check.h"
 #include "base/log.h"
 
 namespace dst::attach {
 namespace {
 
-/// Set aside for each: one buffer to receive into, and one to work with.
-constexpr std::size_t kGuaranteedSlabs = 2;
+/// For each: one buffer to receive into, and one to work with (`Shown::account`).
+constexpr std::size_t kSlabs = 2;
 
 }  // namespace
 
 /// What is attached, or on its way in or out.
 struct Attachments::Entry {
-    Entry(Spec wish, block::Device& shown, block::BufferPool& pool)
-        : spec(std::move(wish)),
-          device(shown),
-          account(std::make_unique<block::Account>(pool, kGuaranteedSlabs)) {}
+    Entry(Spec wish, block::Device& shown) : spec(std::move(wish)), device(shown) {}
 
     Spec spec;
     block::Device& device;
-    std::unique_ptr<block::Account> account;
+    block::Share account;
+    block::Share second_account;
     std::unique_ptr<Attachment> attachment;  // null: still on its way in
     SectorCount size;
     std::string trouble;
@@ -67,18 +67,32 @@ async::Task<Outcome<std::unique_ptr<Attachment>>> Attachments::try_ways(
 async::Task<Outcome<Listed>> Attachments::attach(Spec spec, block::Device& device) {
     CHECK(!contains(spec.name));
     if (is_ending_) co_return refuse(ErrorCode::shutting_down, "the daemon is ending");
-    const auto entry = std::make_shared<Entry>(std::move(spec), device, pool_);
+    const auto entry = std::make_shared<Entry>(std::move(spec), device);
     const std::string name = entry->spec.name;
+    for (const auto& [share, slabs] :
+         {std::pair(&entry->account, kSlabs), std::pair(&entry->second_account, std::size_t{1})}) {
+        auto account = pool_.share(slabs, slabs);
+        if (!account)
+            co_return refuse(
+                account.error().code,
+                fmt::format("'{}' can't be attached: {}", name, account.error().text));
+        *share = std::move(*account);
+    }
     all_.emplace(name, entry);
     co_await entry->turn.acquire();
     std::vector<std::string> passed;
     entry->size = device.geometry().size;
     auto attached =
-        co_await try_ways(entry->spec, {device, *entry->account, pool_.arena()}, passed);
+        co_await try_ways(entry->spec,
+                                    {.device = device,
+                                     .account = *entry->account,
+                                     .second_account = *entry->second_account,
+                                     .connections = connections_,
+                                     .arena = pool_.arena()},
+                                    passed);
     entry->turn.release();
     if (!attached) {
         all_.erase(name);
-        pool_.retire(std::move(entry->account));
         co_return std::unexpected(std::move(attached.error()));
     }
     entry->attachment = std::move(*attached);
@@ -106,7 +120,6 @@ async::Task<void> Attachments::let_go(std::shared_ptr<Entry> entry) {
     entry->turn.release();
     co_await entry->attachment->gone();
     entry->attachment.reset();
-    pool_.retire(std::move(entry->account));
 }
 
 async::Task<Outcome<>> Attachments::detach(std::string name, bool force) {

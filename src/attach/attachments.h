@@ -31,8 +31,10 @@ struct Listed {
 
 class Attachments {
   public:
-    /// The pool outlives it.
-    explicit Attachments(block::BufferPool& pool) : pool_(pool) {}
+    /// The pool outlives it, and `connections`, the account that connections to the kernel receive
+    /// into.
+    Attachments(block::BufferPool& pool, block::Account& connections)
+        : pool_(pool), connections_(connections) {}
     /// After `shut_down`.
     ~Attachments();
     Attachments(const Attachments&) = delete;
@@ -73,6 +75,7 @@ class Attachments {
     [[nodiscard]] static Listed listed(const Entry& entry);
 
     block::BufferPool& pool_;
+    block::Account& connections_;
     std::vector<std::unique_ptr<Way>> ways_;
     std::map<std::string, std::shared_ptr<Entry>, std::less<>> all_;
     std::function<void()> told_;

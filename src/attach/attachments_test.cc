@@ -122,7 +122,8 @@ class AttachmentsTest : public testing::Test {
     FakeDevice device;
     Script fuse;
     Script ublk;
-    Attachments all{pool};
+    block::Account connections{pool, 1, block::Account::Holds::connections};
+    Attachments all{pool, connections};
     async::Scope scope;
 };
 

@@ -289,7 +289,8 @@ async::Task<Result<>> FuseAttachment::change_bytes(ByteOffset at,
         const std::size_t length = std::min<std::size_t>(bytes.size(), kPieceBytes - inside);
         const SectorRange range = around(at, ByteCount(length));
         // A new one each time: a replay may keep it.
-        block::Buffer buffer = co_await shown_.account.allocate(to_bytes(range.count).value());
+        block::Buffer buffer =
+            co_await shown_.second_account.allocate(to_bytes(range.count).value());
         if (!buffer) co_return fail(ErrorCode::no_memory, "memory is given up");
         CO_TRY_VOID(co_await execute(Op::read, range, &buffer, false));
         std::memcpy(buffer.bytes().data() + inside, bytes.data(), length);

@@ -10,6 +10,7 @@
 #include "io/uring/block_claim.h"
 #include "io/uring/socket_pair.h"
 #include "nbd/client_handshake.h"
+#include "nbd/receive_buffer.h"
 
 namespace dst::attach {
 namespace {
@@ -160,6 +161,11 @@ async::Task<std::expected<nbd::HelloAnswer, nbd::Refusal>> NbdAttachment::hello(
 
 /// A connection in its transmission phase, with a session of ours at its other end.
 async::Task<Outcome<io::uring::UniqueFd>> NbdAttachment::connection() {
+    if (!receive_buffer_)
+        receive_buffer_ = shown_.connections.try_allocate(nbd::ReceiveBuffer::kQuietBytes);
+    if (!receive_buffer_)
+        co_return refuse(ErrorCode::no_memory,
+                         "there is no memory for its connection now: raise 'memory'");
     CO_TRY(auto pair, io::uring::SocketPair::open(reactor_));
     tasks_.spawn(serve(std::move(pair.ours)));
     CO_TRY(const nbd::ServerFacts facts, co_await shake_hands(*pair.others, spec_.name));
@@ -169,7 +175,8 @@ async::Task<Outcome<io::uring::UniqueFd>> NbdAttachment::connection() {
 
 async::Task<void> NbdAttachment::serve(std::unique_ptr<io::Stream> stream) {
     {
-        nbd::ServerSession session(world_, std::move(stream), *this, shown_.account);
+        nbd::ServerSession session(world_, std::move(stream), *this, shown_.connections,
+                                   receive_buffer_);
         sessions_.push_back(&session);
         co_await session.run();
         std::erase(sessions_, &session);

@@ -62,6 +62,8 @@ class NbdAttachment final : public Attachment, private nbd::ExportSource {
     const Spec spec_;
     const Shown shown_;
     const std::unique_ptr<Counted> device_;
+    /// Kept for life: the kernel may wait for a new connection when there is no other memory.
+    block::Buffer receive_buffer_;
     std::uint32_t number_ = 0;
     std::string path_;
     std::string trouble_;

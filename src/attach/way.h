@@ -47,6 +47,10 @@ struct Spec {
 struct Shown {
     block::Device& device;
     block::Account& account;
+    /// For who needs another buffer while it has one of the account above; never the other way.
+    block::Account& second_account;
+    /// For buffers that stay: what is received goes there.
+    block::Account& connections;
     /// All memory of buffers, for who locks it.
     std::span<std::byte> arena;
 };

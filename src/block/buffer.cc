@@ -1,5 +1,7 @@
 #include "block/buffer.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <array>
 #include <bit>
@@ -68,17 +70,24 @@ std::span<std::byte> Buffer::bytes() const {
     return {slab_->base + index_ * slab_->buffer_bytes(), slab_->buffer_bytes()};
 }
 
-Account::Account(BufferPool& pool, std::size_t guaranteed_slabs) : pool_(pool) {
-    // What others hold or were promised can't be promised again; and half of the arena is for
-    // whoever needs it, however many there are.
+Account::Account(BufferPool& pool, std::size_t guaranteed_slabs, Holds holds)
+    : pool_(pool), holds_(holds) {
     const std::size_t half = pool.slabs_total() / 2;
     const std::size_t unpromised = half - std::min(half, pool.promised_);
     const std::size_t unheld =
         pool.free_count_ - std::min(pool.free_count_, pool.guaranteed_unused_);
-    guaranteed_ = std::min({guaranteed_slabs, unpromised, unheld});
-    pool.promised_ += guaranteed_;
-    pool.guaranteed_unused_ += guaranteed_;
+    set_guaranteed(std::min({guaranteed_slabs, unpromised, unheld}));
+    if (holds == Holds::connections) least_ = guaranteed_;
     pool.accounts_.push_back(this);
+}
+
+void Account::set_guaranteed(std::size_t slabs) {
+    const auto unused = [this] { return guaranteed_ - std::min(guaranteed_, slabs_held_); };
+    pool_.promised_ -= guaranteed_;
+    pool_.guaranteed_unused_ -= unused();
+    guaranteed_ = slabs;
+    pool_.promised_ += guaranteed_;
+    pool_.guaranteed_unused_ += unused();
 }
 
 Account::~Account() {
@@ -199,12 +208,46 @@ BufferPool::BufferPool(std::size_t bytes)
     free_count_ = slabs;
 }
 
+void Retire::operator()(Account* account) const { pool->retire(std::unique_ptr<Account>(account)); }
+
+/// What can't be promised to anybody else: nobody gives it back.
+std::size_t BufferPool::needed() const {
+    std::size_t sum = 0;
+    for (const Account* const account : accounts_)
+        sum += account->holds_ == Account::Holds::connections
+                   ? std::max(account->slabs_held_, account->least_)
+                   : account->least_;
+    return sum;
+}
+
+/// Others keep what they can't go on without.
+void BufferPool::make_promisable(std::size_t slabs) {
+    for (Account* const account : accounts_) {
+        if (promised_ + slabs <= slabs_total()) return;
+        const std::size_t excess = promised_ + slabs - slabs_total();
+        account->set_guaranteed(account->guaranteed_ -
+                                std::min(excess, account->guaranteed_ - account->least_));
+    }
+}
+
+Outcome<Share> BufferPool::share(std::size_t wanted, std::size_t least) {
+    CHECK(least <= wanted);
+    if (const std::size_t all = needed() + least; all > slabs_total())
+        return refuse(ErrorCode::no_memory,
+                      fmt::format("'memory' is too little for one more: {} MiB of buffers are "
+                                  "missing at least; raise it, or stop what is not needed",
+                                  (all - slabs_total()) * kSlabBytes >> 20));
+    make_promisable(least);
+    Share made(new Account(*this, wanted), Retire{this});
+    if (made->guaranteed_ < least) made->set_guaranteed(least);
+    made->least_ = least;
+    return made;
+}
+
 void BufferPool::retire(std::unique_ptr<Account> account) {
     CHECK(account->waiters_.empty());
-    guaranteed_unused_ -=
-        account->guaranteed_ - std::min(account->guaranteed_, account->slabs_held_);
-    promised_ -= account->guaranteed_;
-    account->guaranteed_ = 0;
+    account->set_guaranteed(0);
+    account->least_ = 0;
     account->is_retired_ = true;
     retired_.push_back(std::move(account));
     delete_retired();

@@ -5,6 +5,11 @@
 // rest as many as are still free (the dynamic threshold of Choudhury and Hahne, 1998: whoever hogs
 // leaves as much as he takes). So a device whose peer is stuck can fill its share and no more, and
 // the memory in use never exceeds the arena, whatever peers do (design §4, memory).
+//
+// Whoever waits for a buffer must be sure that one comes. What his own account holds comes back, or
+// is guaranteed beside what he needs; what others hold may never come back (their storage holds).
+// So what somebody can't go on without is promised to him, or he is refused (`BufferPool::share`),
+// and buffers that stay for as long as a connection does have an account of their own.
 #pragma once
 
 #include <cstddef>
@@ -17,6 +22,7 @@
 #include "async/wait.h"
 #include "base/list.h"
 #include "base/pages.h"
+#include "base/result.h"
 
 namespace dst::block {
 
@@ -57,8 +63,12 @@ inline constexpr std::size_t kSizeClasses = 9;  // 4 KiB .. 1 MiB
 /// keep those for longer than its user lives, so who is done with an account retires it.
 class Account {
   public:
-    /// `guaranteed_slabs` are set aside for this account.
-    Account(BufferPool& pool, std::size_t guaranteed_slabs);
+    /// What is held for a request comes back when it is done; what is held for a connection stays.
+    enum class Holds : bool { requests, connections };
+
+    /// `guaranteed_slabs` are set aside for this account, or fewer: half of the arena is for
+    /// whoever needs it, and what others hold can't be set aside.
+    Account(BufferPool& pool, std::size_t guaranteed_slabs, Holds holds = Holds::requests);
     ~Account();
     Account(const Account&) = delete;
     Account& operator=(const Account&) = delete;
@@ -88,10 +98,13 @@ class Account {
     void give(detail::Slab& slab, std::uint32_t index);
     void serve_waiters();
     [[nodiscard]] std::size_t slabs_available() const;
+    void set_guaranteed(std::size_t slabs);
 
     BufferPool& pool_;
+    const Holds holds_;
     bool is_retired_ = false;
-    std::size_t guaranteed_;
+    std::size_t least_ = 0;  // of what is guaranteed, what it can't go on without
+    std::size_t guaranteed_ = 0;
     std::size_t slabs_held_ = 0;
     List<detail::Slab> open_[kSizeClasses];  // slabs with a free buffer
     List<detail::Slab> full_;
@@ -105,6 +118,14 @@ class Reclaimable : public ListHook<> {
     /// Somebody waits for memory: give back what you can, soon. Must not suspend.
     virtual void reclaim() = 0;
 };
+
+/// Ends an account that others may still have buffers of.
+struct Retire {
+    BufferPool* pool = nullptr;
+    void operator()(Account* account) const;
+};
+/// An account with its owner.
+using Share = std::unique_ptr<Account, Retire>;
 
 class BufferPool {
   public:
@@ -121,6 +142,10 @@ class BufferPool {
     /// True while somebody waits for a buffer.
     [[nodiscard]] bool has_waiters() const { return waiting_ > 0; }
     void add(Reclaimable& who) { reclaimables_.push_back(who); }
+    /// An account that can always have `least` slabs (whoever holds them gives them back first) and
+    /// that `wanted` are set aside for, as long as nobody else can't go on without them. `no_memory`
+    /// if so many can't be promised any more; in which order who came makes no difference.
+    [[nodiscard]] Outcome<Share> share(std::size_t wanted, std::size_t least);
     /// Deletes `account` once its last buffer is given back. Nobody allocates from it any more.
     void retire(std::unique_ptr<Account> account);
     /// Nobody waits for memory any more: who does gets an empty buffer. For the end of a daemon.
@@ -129,6 +154,8 @@ class BufferPool {
   private:
     friend class Account;
     friend class Buffer;
+    [[nodiscard]] std::size_t needed() const;
+    void make_promisable(std::size_t slabs);
     void ask_to_reclaim();
     void serve_accounts();
     void delete_retired();

@@ -285,6 +285,65 @@ TEST_F(BufferTest, the_guarantee_of_an_account_that_is_gone_serves_those_who_wai
     sink_.clear();
 }
 
+TEST_F(BufferTest, a_share_is_given_back_by_who_had_it_before) {
+    BufferPool pool(6 * kSlabBytes);
+    Account greedy(pool, 0);
+    auto held = hog(greedy);
+    ASSERT_EQ(held.size(), 3U);
+    const auto share = pool.share(5, 5);
+    ASSERT_TRUE(share) << "requests give back what they have";
+    EXPECT_EQ(hog(greedy).size(), 0U);
+    Account late(pool, 6);
+    EXPECT_EQ(hog(late).size(), 0U) << "all that is free was promised";
+    const auto all = hog(**share);
+    EXPECT_EQ(all.size(), 3U);
+    Scope scope;
+    for (const std::uint64_t id : Ids{1, 2, 3}) scope.spawn(take(**share, kSlabBytes, id, sink_));
+    EXPECT_EQ(granted(), Ids());
+    held.pop_back();
+    EXPECT_EQ(granted(), Ids({1}));
+    held.pop_back();
+    EXPECT_EQ(granted(), Ids({1, 2}));
+    held.pop_back();
+    EXPECT_EQ(granted(), Ids({1, 2, 3})) << "the last that nobody was promised";
+    sink_.clear();
+}
+
+TEST_F(BufferTest, what_cant_be_promised_is_refused) {
+    BufferPool pool(8 * kSlabBytes);
+    Account connections(pool, 1, Account::Holds::connections);
+    const auto stays = hog(connections);
+    ASSERT_EQ(stays.size(), 1 + 4U);
+    const auto refused = pool.share(4, 4);
+    ASSERT_FALSE(refused) << "what connections hold does not come back";
+    EXPECT_EQ(refused.error().code, ErrorCode::no_memory);
+    EXPECT_EQ(
+        refused.error().text,
+        "'memory' is too little for one more: 1 MiB of buffers are missing at least; raise it, "
+        "or stop what is not needed");
+    {
+        const auto share = pool.share(8, 3);
+        ASSERT_TRUE(share);
+        EXPECT_FALSE(pool.share(1, 1));
+        EXPECT_EQ(hog(**share).size(), 3U);
+    }
+    EXPECT_TRUE(pool.share(1, 1)) << "its promise went with it";
+}
+
+TEST_F(BufferTest, what_somebody_only_wants_keeps_nobody_from_what_he_needs) {
+    BufferPool pool(8 * kSlabBytes);
+    const auto first = pool.share(4, 1);
+    ASSERT_TRUE(first);
+    auto held = hog(**first);
+    ASSERT_EQ(held.size(), 6U) << "what is set aside for it, and a share of the rest";
+    const auto second = pool.share(7, 7);
+    ASSERT_TRUE(second);
+    EXPECT_FALSE(pool.share(1, 1));
+    held.resize(1);
+    EXPECT_EQ(hog(**first).size(), 0U);
+    EXPECT_EQ(hog(**second).size(), 7U);
+}
+
 /// What the pool must be like, told from where the buffers lie.
 class Model {
   public:

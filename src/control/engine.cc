@@ -14,13 +14,15 @@ namespace {
 /// Of `memory`, what payloads may take; the rest is for code, frames, request slots and the
 /// kernel's share of them.
 ByteCount arena_of(ByteCount memory) {
-    const std::uint64_t reserve = std::clamp<std::uint64_t>(memory.value() / 4, 24 << 20, 64 << 20);
+    const std::uint64_t reserve = std::clamp<std::uint64_t>(memory.value() / 4, 20 << 20, 64 << 20);
     return ByteCount(memory.value() > reserve ? memory.value() - reserve : memory.value() / 2);
 }
 
-constexpr std::size_t kGuaranteedSlabs = 2;
+/// Of an export: it goes on with one, and is not slowed by others with two.
+constexpr std::size_t kExportSlabs = 2;
+constexpr std::size_t kExportSlabsMin = 1;
 constexpr std::size_t kNodeConnectionSlabs = 1;  // 64 nodes; more of them take what is free
-constexpr std::size_t kConnectionSlabs = 3;
+constexpr std::size_t kConnectionSlabs = 2;      // 64 clients, and some that are busy; likewise
 
 exporter::Access access_of(AccessMode mode) {
     switch (mode) {
@@ -123,15 +125,15 @@ std::string join(const std::vector<std::string>& names) {
 Engine::Engine(io::World world, algorithm::Registry& registry, node::HeadIdentity head,
                ByteCount memory, const std::string& state_dir)
     : pool_(arena_of(memory).value()),
-      node_connections_(pool_, kNodeConnectionSlabs),
-      connections_(pool_, kConnectionSlabs),
+      node_connections_(pool_, kNodeConnectionSlabs, block::Account::Holds::connections),
+      connections_(pool_, kConnectionSlabs, block::Account::Holds::connections),
       around_{.world = world,
               .pool = pool_,
               .connections = node_connections_,
               .registry = registry,
               .head = head,
               .ends = {world, state_dir + "/ends"}},
-      attachments_(pool_),
+      attachments_(pool_, connections_),
       exporter_(around_.world, connections_, state_dir + "/reservations") {
     attachments_.on_change([this] { around_.any_change.wake_all(); });
 }
@@ -420,7 +422,11 @@ async::Task<Outcome<>> Engine::add_export(ExportSpec spec) {
         target.device = entry.device.get();
         target.is_lasting = !std::holds_alternative<MemoryDevice>(spec.device);
     }
-    entry.account = std::make_unique<block::Account>(pool_, kGuaranteedSlabs);
+    auto account = pool_.share(kExportSlabs, kExportSlabsMin);
+    if (!account)
+        co_return refuse(account.error().code,
+                         fmt::format("export '{}': {}", spec.name, account.error().text));
+    entry.account = std::move(*account);
     exporter::Settings settings{.name = spec.name,
                                 .description = spec.description,
                                 .access = {},
@@ -478,7 +484,7 @@ async::Task<void> Engine::let_go(std::shared_ptr<Leaving> leaving) {
             log::error("{}", leaving->result.error().text);
         }
     }
-    pool_.retire(std::move(leaving->shown.account));
+    leaving->shown.account.reset();
     leaving->shown.device.reset();
     leaving->is_gone = true;
     leaving->ended.wake_all();

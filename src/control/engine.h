@@ -106,7 +106,7 @@ class Engine {
     struct Shown {
         ExportSpec spec;
         std::unique_ptr<block::Device> device;
-        std::unique_ptr<block::Account> account;
+        block::Share account;
     };
     [[nodiscard]] Outcome<storage::Settings> settings_of(const StorageSpec& spec,
                                                          ByteCount replay_window) const;

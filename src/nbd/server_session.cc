@@ -30,11 +30,11 @@ async::Task<std::expected<ExportInfo, Refusal>> ExportSource::describe(std::stri
 }
 
 ServerSession::ServerSession(io::World& world, std::unique_ptr<io::Stream> stream,
-                             ExportSource& source, block::Account& connections)
+                             ExportSource& source, block::Account& connections, block::Buffer quiet)
     : world_(world),
       stream_(std::move(stream)),
       source_(source),
-      incoming_(connections),
+      incoming_(connections, std::move(quiet)),
       last_received_(world.clock.now()),
       pong_(std::make_unique<Pong>(*this)),
       reservation_reply_(std::make_unique<ReservationReply>()),

@@ -87,9 +87,10 @@ class ServerSession {
     /// So much of a payload must have come before it gets a buffer, in bytes.
     static constexpr std::size_t kBegunBytes = 4096;
 
-    /// `connections`: the account that the receive buffer is taken from.
+    /// `connections`: the account that the receive buffer is taken from. `quiet`: the one to begin
+    /// with, as in `ReceiveBuffer`.
     ServerSession(io::World& world, std::unique_ptr<io::Stream> stream, ExportSource& source,
-                  block::Account& connections);
+                  block::Account& connections, block::Buffer quiet = {});
     ~ServerSession();
 
     /// Serves until the client goes, breaks a rule, or `close()`; then waits for the requests in

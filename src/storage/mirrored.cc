@@ -33,9 +33,7 @@ std::size_t slabs(std::size_t bytes) { return (bytes + block::kSlabBytes - 1) / 
 }  // namespace
 
 MirroredStorage::MirroredStorage(Surroundings& around, Settings settings)
-    : Storage(around, std::move(settings)),
-      metadata_memory_(nullptr, Retire{&around_.pool}),
-      copies_memory_(nullptr, Retire{&around_.pool}) {
+    : Storage(around, std::move(settings)) {
     settings_.mirror.timing.name = settings_.name;
     settings_.mirror.timing.hold = settings_.hold;
 }
@@ -53,6 +51,13 @@ Outcome<> MirroredStorage::start(const Overruling& overruling) {
     if (nodes == 0 || nodes > metadata::kNodesMax)
         return refuse(
             fmt::format("a mirror has 1 to {} nodes, not {}", metadata::kNodesMax, nodes));
+    // A silent node may keep of the one what is written to it; of the other, one piece at a time
+    // is enough.
+    const std::size_t metadata = slabs(mirror::Memory::metadata_bytes(nodes));
+    TRY(auto metadata_memory, around_.pool.share(metadata, metadata));
+    TRY(auto copies_memory, around_.pool.share(slabs(mirror::Memory::kCopiesBytes), 1));
+    metadata_memory_ = std::move(metadata_memory);
+    copies_memory_ = std::move(copies_memory);
     stopping_ = is_final_ = was_fenced_ = begins_anew_ = false;
     overruling_ = overruling;
     left_.reset();
@@ -60,11 +65,6 @@ Outcome<> MirroredStorage::start(const Overruling& overruling) {
     reason_ = "its nodes are being opened";
     since_ = around_.world.clock.wall_now();
     noted_ends_ = around_.ends.recall(name());
-    const auto share = [this](std::size_t bytes) {
-        return MemoryShare(new block::Account(around_.pool, slabs(bytes)), Retire{&around_.pool});
-    };
-    metadata_memory_ = share(mirror::Memory::metadata_bytes(nodes));
-    copies_memory_ = share(mirror::Memory::kCopiesBytes);
     Member::Owner& owner = *this;
     const Place::Judge& judges = *this;
     const auto add = [&](const MemberSpec& spec, bool is_witness) {

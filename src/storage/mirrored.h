@@ -111,15 +111,6 @@ class MirroredStorage final : public Storage,
                                        const mirror::Mirror::NodeView& view) const;
     [[nodiscard]] NodeStatus status_of(const Place& place) const;
 
-    /// Lives until the last buffer is given back, which a storage below may still hold.
-    struct Retire {
-        block::BufferPool* pool;
-        void operator()(block::Account* account) const {
-            pool->retire(std::unique_ptr<block::Account>(account));
-        }
-    };
-    using MemoryShare = std::unique_ptr<block::Account, Retire>;
-
     bool is_started_ = false;
     Overruling overruling_;
     bool begins_anew_ = false;            // as a person has said
@@ -131,8 +122,9 @@ class MirroredStorage final : public Storage,
     std::string reason_;     // why it is not formed
     bool is_final_ = false;  // a person has to do something
     bool was_fenced_ = false;
-    MemoryShare metadata_memory_;
-    MemoryShare copies_memory_;
+    // Until the last buffer is given back, which a storage below may still hold.
+    block::Share metadata_memory_;
+    block::Share copies_memory_;
     std::vector<std::unique_ptr<Place>> places_;
     std::unique_ptr<mirror::Mirror> mirror_;
     async::WaitQueue events_;

@@ -61,9 +61,13 @@ for at in 0 2 3; do
 done
 say "zeroes are where they should be"
 
-fio --name=verify --filename=$device --size=12M --bsrange=512-64k --bs_unaligned=0 --blockalign=512 \\
-    --rw=randwrite --iodepth=16 --ioengine=libaio --direct=1 --fsync=50 --verify=crc32c \\
-    --verify_fatal=1 >/run/fio 2>&1 || { cat /run/fio && fail fio; }
+# of all sizes, SIZE in all
+verify() {
+    fio --name=verify --filename=$device --size=$1 --bsrange=512-64k --bs_unaligned=0 \\
+        --blockalign=512 --rw=randwrite --iodepth=16 --ioengine=libaio --direct=1 --fsync=50 \\
+        --verify=crc32c --verify_fatal=1 >/run/fio 2>&1 || { cat /run/fio && fail fio; }
+}
+verify 12M
 say "fio found what it wrote"
 
 # it grows
@@ -94,6 +98,7 @@ threads() { ls /proc/$(pid_of head)/task | wc -l; }
 before=
 for round in $(seq ROUNDS); do
     attach
+    if [ $((round % 4)) = 0 ]; then verify 4M; fi
     dd if=/run/content of=$device bs=64k conv=fsync 2>/dev/null &
     if [ $((round % 3)) = 0 ]; then
         within 5 on_head detach vol --force

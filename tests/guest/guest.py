@@ -28,6 +28,8 @@ DST = os.environ.get("DST", os.path.join(BUILD, "dst"))
 _BROKEN = ["BUG:", "Oops", "Kernel panic", "WARNING: CPU", "blocked for more than",
            "I/O error, dev", "Buffer I/O error"]
 _SHOWN = 4000
+# Seconds before the end of a guest that hangs in which it tells what it waits for.
+_TELLING = 45
 
 
 class Guest:
@@ -45,7 +47,7 @@ class Guest:
         kernel = guest_kernel.kernel()
         initrd = os.path.join(folder, "initrd")
         with open(initrd, "wb") as file:
-            file.write(guest_image.make(kernel, DST, script))
+            file.write(guest_image.make(kernel, DST, script, int(timeout) - _TELLING))
         argv = ["qemu-system-x86_64", "-accel", "tcg,thread=multi",
                 "-smp", "2", "-m", memory,
                 "-cpu", "Westmere,+rdrand", "-nodefaults", "-no-reboot", "-display", "none",

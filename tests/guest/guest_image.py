@@ -64,8 +64,9 @@ class Archive:
         self._out.write(bytes(-self._out.tell() % 4))
 
 
-def make(kernel, dst, script):
-    """The initramfs for a guest that runs `script` (sh), as bytes. `dst`: the program's path."""
+def make(kernel, dst, script, seconds):
+    """The initramfs for a guest that runs `script` (sh), as bytes. `dst`: the program's path. After so
+    many `seconds` it tells what it does."""
     archive = Archive()
     for folder in ["proc", "sys", "dev", "run", "tmp", "mnt", "root"]:
         archive.folder(folder)
@@ -88,6 +89,7 @@ def make(kernel, dst, script):
     archive.file("/init", _content(os.path.join(HERE, "init")))
     archive.file("/library.sh", _content(os.path.join(HERE, "library.sh")), 0o644)
     archive.file("/script.sh", script.encode(), 0o644)
+    archive.file("/seconds", str(seconds).encode(), 0o644)
     return archive.end()
 
 

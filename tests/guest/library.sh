@@ -10,6 +10,29 @@ fail() {
     exit 1
 }
 
+# tell_state: what a test that hangs leaves to look at: requests that wait in the kernel and in the
+# daemons, and what each process does.
+tell_state() {
+    local disk folder task
+    set +e
+    for disk in /sys/block/nbd* /sys/block/ublkb* /sys/block/vd*; do
+        if [ -e "$disk" ]; then echo "--- ${disk##*/} has in flight: $(cat "$disk/inflight")"; fi
+    done
+    for folder in /run/*/run; do
+        echo "--- $folder"
+        timeout 10 dst status --json --socket "$folder/dst.sock"
+    done
+    for task in /proc/[0-9]*/task/*; do
+        if [ -s "${task%/task/*}/cmdline" ]; then
+            echo "--- $task $(cat "$task/comm"): $(sed -n 's/^State:.//p' "$task/status")"
+            cat "$task/stack"
+        fi
+    done
+    echo "--- the kernel's last words"
+    dmesg | tail -n 40
+    echo "--- that was all"
+}
+
 # wait_until SECONDS WHAT COMMAND...: until COMMAND succeeds.
 wait_until() {
     local most=$1 what=$2 begun
