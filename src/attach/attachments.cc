@@ -73,23 +73,21 @@ async::Task<Outcome<Listed>> Attachments::attach(Spec spec, block::Device& devic
          {std::pair(&entry->account, kSlabs), std::pair(&entry->second_account, std::size_t{1})}) {
         auto account = pool_.share(slabs, slabs);
         if (!account)
-            co_return refuse(
-                account.error().code,
-                fmt::format("'{}' can't be attached: {}", name, account.error().text));
+            co_return refuse(account.error().code,
+                             fmt::format("'{}' can't be attached: {}", name, account.error().text));
         *share = std::move(*account);
     }
     all_.emplace(name, entry);
     co_await entry->turn.acquire();
     std::vector<std::string> passed;
     entry->size = device.geometry().size;
-    auto attached =
-        co_await try_ways(entry->spec,
-                                    {.device = device,
-                                     .account = *entry->account,
-                                     .second_account = *entry->second_account,
-                                     .connections = connections_,
-                                     .arena = pool_.arena()},
-                                    passed);
+    auto attached = co_await try_ways(entry->spec,
+                                      {.device = device,
+                                       .account = *entry->account,
+                                       .second_account = *entry->second_account,
+                                       .connections = connections_,
+                                       .arena = pool_.arena()},
+                                      passed);
     entry->turn.release();
     if (!attached) {
         all_.erase(name);

@@ -143,8 +143,9 @@ class BufferPool {
     [[nodiscard]] bool has_waiters() const { return waiting_ > 0; }
     void add(Reclaimable& who) { reclaimables_.push_back(who); }
     /// An account that can always have `least` slabs (whoever holds them gives them back first) and
-    /// that `wanted` are set aside for, as long as nobody else can't go on without them. `no_memory`
-    /// if so many can't be promised any more; in which order who came makes no difference.
+    /// that `wanted` are set aside for, as long as nobody else can't go on without them.
+    /// `no_memory` if so many can't be promised any more; in which order who came makes no
+    /// difference.
     [[nodiscard]] Outcome<Share> share(std::size_t wanted, std::size_t least);
     /// Deletes `account` once its last buffer is given back. Nobody allocates from it any more.
     void retire(std::unique_ptr<Account> account);
