@@ -83,13 +83,12 @@ async::Task<Result<mirror::FoundSuperblock>> Place::find_at(std::vector<SectorCo
     co_return co_await mirror::find_superblock(*member_.device(), std::move(ends), memory_);
 }
 
-/// Another head may have let it grow: a connection from before that doesn't reach its end, and
-/// where that was there is nothing any more.
-async::Task<bool> Place::has_grown_unseen() {
+/// A connection from before that doesn't reach its end, and where that was there is nothing any
+/// more.
+async::Task<bool> Place::has_grown() {
     const io::TimePoint now = around_.world.clock.now();
-    const bool is_due = asked_size_at_ && now >= *asked_size_at_ + kAskSizeEach;
-    if (is_due || !asked_size_at_) asked_size_at_ = now;
-    if (!is_due || is_local()) co_return false;
+    if (is_local() || (asked_size_at_ && now < *asked_size_at_ + kAskSizeEach)) co_return false;
+    asked_size_at_ = now;
     const SectorCount before = size();
     co_return co_await member_.refresh_size(now + kAnswerMax) && size() > before;
 }
@@ -109,9 +108,13 @@ async::Task<metadata::Place> Place::look(std::vector<SectorCount> sizes) {
     has_failed_look_ = true;  // until it has been read
     place.size = size();
     auto found = co_await find_at(sizes);
-    if (found && !found->reading && co_await has_grown_unseen()) {
-        place.size = size();
-        found = co_await find_at(sizes);
+    if (found && !found->reading) {
+        // Most that is blank will be made a node in a moment.
+        if (!asked_size_at_) asked_size_at_ = around_.world.clock.now();
+        if (co_await has_grown()) {
+            place.size = size();
+            found = co_await find_at(sizes);
+        }
     }
     std::optional<Result<nbd::Reservation>> reservation;
     if (can_reserve()) reservation = co_await member_.remote()->read_reservation();

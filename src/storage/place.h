@@ -90,13 +90,13 @@ class Place final : public mirror::Backing, private node::Gate {
     [[nodiscard]] bool is_taken() const override;
     [[nodiscard]] std::uint64_t instance() const override;
     async::Task<Outcome<>> claim() override { return claim(false); }
+    async::Task<bool> has_grown() override;
     void drop() override;
     [[nodiscard]] bool has_lost_changes() const override;
     void accept_losses() override;
 
   private:
     async::Task<Result<mirror::FoundSuperblock>> find_at(std::vector<SectorCount> ends);
-    async::Task<bool> has_grown_unseen();
     [[nodiscard]] bool can_reserve() const;
     [[nodiscard]] bool is_ours(const nbd::Reservation& reservation) const;
     async::Task<Outcome<>> admit(node::Visit& visit) override;
@@ -113,7 +113,7 @@ class Place final : public mirror::Backing, private node::Gate {
     std::optional<std::uint64_t> number_;  // of the reservation that we have
     bool is_granted_ = false;              // that claim was answered: nobody else's change comes
     io::TimePoint look_again_at_;
-    std::optional<io::TimePoint> asked_size_at_;  // nothing: it has not been looked at yet
+    std::optional<io::TimePoint> asked_size_at_;  // or it was blank for the first time
     std::string why_stranger_;
     bool is_in_hand_ = false;
     bool has_failed_look_ = false;

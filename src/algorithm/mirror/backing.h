@@ -49,6 +49,9 @@ class Backing {
     /// Makes sure that it is this head's alone, as far as it can be had without force; the text
     /// says who has it. Suspends.
     virtual async::Task<Outcome<>> claim() = 0;
+    /// Asks how large it is now: another head may have let it grow since this one was told. True if
+    /// it has grown; that it has not may be what it said a while ago. Suspends.
+    virtual async::Task<bool> has_grown() { co_return false; }
     /// All that waits there fails with `node_lost`, soon; what was answered and is not durable is
     /// forgotten. Requests that a local disk has can't be taken back: they are answered late.
     virtual void drop() = 0;

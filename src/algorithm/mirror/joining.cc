@@ -104,13 +104,17 @@ async::Task<Outcome<>> Joining::look_at(Node& node) {
         co_return claimed;
     }
     if (core_.record(node) == nullptr) co_return refuse("it is not in the table any more");
-    const SectorCount size = node.backing->size();
-    if (size < node.size)
+    if (node.backing->size() < node.size) co_await node.backing->has_grown();
+    if (const SectorCount size = node.backing->size(); size < node.size)
         co_return refuse(
             fmt::format("it has {} sectors and had {}: restore the disk that was there",
                         size.value(), node.size.value()));
-    auto looked =
-        co_await find_superblock(node.backing->device(), {size, node.size}, core_.memory.metadata);
+    const auto find = [&] {
+        return find_superblock(node.backing->device(), {node.backing->size(), node.size},
+                               core_.memory.metadata);
+    };
+    auto looked = co_await find();
+    if (looked && !looked->reading && co_await node.backing->has_grown()) looked = co_await find();
     if (!looked)
         co_return refuse(looked.error().code, fmt::format("its superblock can't be read: {}",
                                                           to_string(looked.error().code)));

@@ -43,6 +43,24 @@ TEST_F(MirrorTest, a_node_that_is_added_holds_an_age_before_one_attaches_it) {
     });
 }
 
+// The head before had let it grow, and this one's connection is from before that.
+TEST_F(MirrorTest, a_node_that_has_grown_unseen_is_taken_in) {
+    run([](MirrorTest& t) -> Task<void> {
+        co_await t.create(3);
+        const metadata::Form form = t.mirror->form();
+        co_await t.end();
+        for (const std::size_t at : {1U, 2U}) t.nodes[at]->end = SectorCount(8192);
+        t.nodes[1]->grown_to = t.kNodeSize;
+        t.make(form);
+        const auto assembled = co_await t.mirror->assemble(
+            {.first = t.next_form(form, 77, 1), .source = 1, .others = {2, 3}});
+        EXPECT_TRUE(assembled.has_value());
+        co_await t.until_state(1, NodeState::attached);
+        EXPECT_EQ(t.mirror->nodes()[2].reason,
+                  "it has 8192 sectors and had 16384: restore the disk that was there");
+    });
+}
+
 TEST_F(MirrorTest, a_node_that_was_added_and_is_blank_joins_after_a_crash) {
     run([](MirrorTest& t) -> Task<void> {
         co_await t.create(2);

@@ -40,6 +40,11 @@ class FakeNode final : public Backing, public block::Device {
     [[nodiscard]] bool has_lost_changes() const override { return has_lost; }
     void accept_losses() override { has_lost = false; }
     Task<Outcome<>> claim() override { co_return Outcome<>{}; }
+    Task<bool> has_grown() override {
+        if (!grown_to) co_return false;
+        end = *std::exchange(grown_to, std::nullopt);
+        co_return true;
+    }
     void drop() override {
         ++drops;
         link.wake_all();
@@ -114,6 +119,7 @@ class FakeNode final : public Backing, public block::Device {
     const Cookie id;
     node::MemoryDevice disk;  // as large as it may grow
     SectorCount end;
+    std::optional<SectorCount> grown_to;
     bool connected = true;
     std::optional<io::TimePoint> silent;   // although connected
     std::optional<io::TimePoint> vouched;  // none: nobody else can have it
