@@ -15,15 +15,17 @@ fail() {
 tell_state() {
     local disk folder task
     set +e
-    for disk in /sys/block/nbd* /sys/block/ublkb* /sys/block/vd*; do
-        if [ -e "$disk" ]; then echo "--- ${disk##*/} has in flight: $(cat "$disk/inflight")"; fi
+    for disk in /sys/block/*; do
+        if grep -q "[1-9]" "$disk/inflight"; then
+            echo "--- ${disk##*/}: reads, writes in flight: $(cat "$disk/inflight")"
+        fi
     done
     for folder in /run/*/run; do
         echo "--- $folder"
         timeout 10 dst status --json --socket "$folder/dst.sock"
     done
     for task in /proc/[0-9]*/task/*; do
-        if [ -s "${task%/task/*}/cmdline" ]; then
+        if [ "$(wc -c <"${task%/task/*}/cmdline")" != 0 ]; then  # no thread of the kernel
             echo "--- $task $(cat "$task/comm"): $(sed -n 's/^State:.//p' "$task/status")"
             cat "$task/stack"
         fi
