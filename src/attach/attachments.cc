@@ -2,8 +2,6 @@
 
 #include <fmt/format.h>
 
-#include <utility>
-
 #include "base/check.h"
 #include "base/log.h"
 
@@ -69,14 +67,11 @@ async::Task<Outcome<Listed>> Attachments::attach(Spec spec, block::Device& devic
     if (is_ending_) co_return refuse(ErrorCode::shutting_down, "the daemon is ending");
     const auto entry = std::make_shared<Entry>(std::move(spec), device);
     const std::string name = entry->spec.name;
-    for (const auto& [share, slabs] :
-         {std::pair(&entry->account, kSlabs), std::pair(&entry->second_account, std::size_t{1})}) {
-        auto account = pool_.share(slabs, slabs);
-        if (!account)
-            co_return refuse(account.error().code,
-                             fmt::format("'{}' can't be attached: {}", name, account.error().text));
-        *share = std::move(*account);
-    }
+    if (const auto fits = pool_.can_promise(kSlabs + 1); !fits)
+        co_return refuse(fits.error().code,
+                         fmt::format("'{}' can't be attached: {}", name, fits.error().text));
+    entry->account = pool_.share(kSlabs, kSlabs).value();
+    entry->second_account = pool_.share(1, 1).value();
     all_.emplace(name, entry);
     co_await entry->turn.acquire();
     std::vector<std::string> passed;

@@ -214,13 +214,16 @@ async::Task<Result<>> FuseAttachment::flush() {
     co_return co_await shown_.device.execute(request);
 }
 
+/// As changes of parts of blocks it takes its buffer when it has its blocks, so of the second
+/// account: a write has one of the first while it waits for blocks.
 async::Task<Result<>> FuseAttachment::read(Flight& flight) {
     const auto [op, id, at, count] = flight.call;
     const SectorRange range = around(at, count);
     async::RangeLock::Hold hold(blocks_, range, Mode::shared);
     co_await hold.granted();
     if (to_bytes(range.count).value() <= FuseFile::kDataMaxBytes) {
-        block::Buffer buffer = co_await shown_.account.allocate(to_bytes(range.count).value());
+        block::Buffer buffer =
+            co_await shown_.second_account.allocate(to_bytes(range.count).value());
         if (!buffer) co_return fail(ErrorCode::no_memory, "memory is given up");
         CO_TRY_VOID(co_await execute(Op::read, range, &buffer, false));
         const std::uint64_t before = at.value() - to_bytes(range.first).value();
@@ -229,7 +232,7 @@ async::Task<Result<>> FuseAttachment::read(Flight& flight) {
     }
     // The longest one, and not on whole blocks: one block too long for a buffer.
     std::vector<std::byte> all(to_bytes(range.count).value());
-    block::Buffer buffer = co_await shown_.account.allocate(kPieceBytes);
+    block::Buffer buffer = co_await shown_.second_account.allocate(kPieceBytes);
     if (!buffer) co_return fail(ErrorCode::no_memory, "memory is given up");
     const SectorCount step = sectors_floor(ByteCount(kPieceBytes));
     for (SectorIndex next = range.first; next < range.end(); next = next + step) {

@@ -47,7 +47,8 @@ struct Spec {
 struct Shown {
     block::Device& device;
     block::Account& account;
-    /// For who needs another buffer while it has one of the account above; never the other way.
+    /// For who already has a buffer of the account above, or something that who has one waits for;
+    /// never the other way.
     block::Account& second_account;
     /// For buffers that stay: what is received goes there.
     block::Account& connections;

@@ -40,6 +40,9 @@ using detail::Slab;
 
 namespace {
 
+/// Of all slabs one in so many is promised to nobody; in the least memory there is none to spare.
+constexpr std::size_t kPartKept = 16;
+
 std::size_t class_of(std::size_t bytes) {
     CHECK(bytes > 0 && bytes <= kSlabBytes);
     const std::size_t pages = (bytes + kBufferMinBytes - 1) / kBufferMinBytes;
@@ -230,13 +233,20 @@ void BufferPool::make_promisable(std::size_t slabs) {
     }
 }
 
+Outcome<> BufferPool::can_promise(std::size_t slabs) const {
+    // What a hung disk keeps of somebody is not missed while there is some left for whoever waits.
+    const std::size_t most = slabs_total() - slabs_total() / kPartKept;
+    const std::size_t all = needed() + slabs;
+    if (all <= most) return {};
+    return refuse(ErrorCode::no_memory,
+                  fmt::format("'memory' is too little for one more: {} MiB of buffers are missing; "
+                              "raise it, or stop what is not needed",
+                              (all - most) * kSlabBytes >> 20));
+}
+
 Outcome<Share> BufferPool::share(std::size_t wanted, std::size_t least) {
     CHECK(least <= wanted);
-    if (const std::size_t all = needed() + least; all > slabs_total())
-        return refuse(ErrorCode::no_memory,
-                      fmt::format("'memory' is too little for one more: {} MiB of buffers are "
-                                  "missing at least; raise it, or stop what is not needed",
-                                  (all - slabs_total()) * kSlabBytes >> 20));
+    TRY_VOID(can_promise(least));
     make_promisable(least);
     Share made(new Account(*this, wanted), Retire{this});
     if (made->guaranteed_ < least) made->set_guaranteed(least);

@@ -317,10 +317,9 @@ TEST_F(BufferTest, what_cant_be_promised_is_refused) {
     const auto refused = pool.share(4, 4);
     ASSERT_FALSE(refused) << "what connections hold does not come back";
     EXPECT_EQ(refused.error().code, ErrorCode::no_memory);
-    EXPECT_EQ(
-        refused.error().text,
-        "'memory' is too little for one more: 1 MiB of buffers are missing at least; raise it, "
-        "or stop what is not needed");
+    EXPECT_EQ(refused.error().text,
+              "'memory' is too little for one more: 1 MiB of buffers are missing; raise it, "
+              "or stop what is not needed");
     {
         const auto share = pool.share(8, 3);
         ASSERT_TRUE(share);

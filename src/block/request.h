@@ -94,6 +94,9 @@ struct Request {
     /// Waits for as long as it takes, whatever a node's `hold` says. For what nobody has asked for
     /// who could be told.
     bool is_patient = false;
+    /// A mirror's own. With FUA it is not kept for a replay: on a medium that has lost what was
+    /// durable it is looked for in vain, and made anew.
+    bool is_metadata = false;
     /// Never empty, within the device; not used by flush.
     SectorRange range{};
     /// read: where to; write: where from. Of `range`'s length, 4 KiB-aligned at its buffer's front.

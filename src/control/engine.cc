@@ -497,6 +497,8 @@ void Engine::interrupt(bool hurry) {
         made->changes().wake_all();
         if (hurry) made->hurry();
     }
+    // Commands among them, which the end waits for.
+    if (hurry) pool_.give_up();
 }
 
 namespace {

@@ -87,7 +87,16 @@ async::Task<void> Exporter::accept_all(io::Listener& listener) {
                          io::to_string((*stream)->peer()), sessions_.size());
             continue;
         }
-        serving_.spawn(serve(std::move(*stream)));
+        // Here it would wait for others to go, and could not be ended.
+        block::Buffer buffer = connections_.try_allocate(nbd::ReceiveBuffer::kQuietBytes);
+        if (!buffer) {
+            log::warning(
+                "{}: turned away: there is no memory for its connection now, of {} that "
+                "are open; raise 'memory'",
+                io::to_string((*stream)->peer()), sessions_.size());
+            continue;
+        }
+        serving_.spawn(serve(std::move(*stream), std::move(buffer)));
     }
 }
 
@@ -114,9 +123,9 @@ class Exporter::Place {
     nbd::ServerSession& session_;
 };
 
-async::Task<void> Exporter::serve(std::unique_ptr<io::Stream> stream) {
+async::Task<void> Exporter::serve(std::unique_ptr<io::Stream> stream, block::Buffer buffer) {
     const std::string peer = io::to_string(stream->peer());
-    nbd::ServerSession session(world_, std::move(stream), *this, connections_);
+    nbd::ServerSession session(world_, std::move(stream), *this, connections_, std::move(buffer));
     const Place place(*this, session);
     co_await session.run();
     log::debug("{}: {} requests to {}: {}", peer, session.requests(),

@@ -53,7 +53,7 @@ class Exporter final : private nbd::ExportSource {
   private:
     class Place;
     async::Task<void> accept_all(io::Listener& listener);
-    async::Task<void> serve(std::unique_ptr<io::Stream> stream);
+    async::Task<void> serve(std::unique_ptr<io::Stream> stream, block::Buffer buffer);
     std::vector<nbd::ExportListing> list(const io::Address& peer) override;
     async::Task<std::expected<std::unique_ptr<nbd::Served>, nbd::Refusal>> select(
         std::string name, nbd::ServerSession& session) override;

@@ -297,6 +297,7 @@ class Remote final : public block::Device, public block::Reclaimable {
     Error history_ended_;
     // The replay window: changes that were answered and are not durable yet, in order of answers.
     List<Change, WindowTag> window_;
+    SectorRange window_hull_;  // all that is in the window lies within
     std::uint64_t window_bytes_ = 0;
     std::uint64_t answer_sequence_ = 0;
     std::size_t unwritable_ = 0;

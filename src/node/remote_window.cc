@@ -88,6 +88,19 @@ void Remote::keep(Change& change) {
             at = next;
         }
     }
+    const SectorRange range = change.request.range;
+    const bool is_clear = window_.empty() || !window_hull_.overlaps(range);
+    // Durable, and nothing that would be written again lies there. The metadata of a node that is
+    // away would keep what that of the others needs.
+    if (change.request.fua && change.request.is_metadata && is_clear) {
+        leave_window(change);
+        return;
+    }
+    const SectorIndex first =
+        window_.empty() ? range.first : std::min(window_hull_.first, range.first);
+    const SectorIndex end =
+        window_.empty() ? range.end() : std::max(window_hull_.end(), range.end());
+    window_hull_ = {first, end - first};
     window_.push_back(change);
     if (!settle_timer_->is_armed())
         settle_timer_->arm(world_.clock, world_.clock.now() + kSettleAfter);

@@ -60,6 +60,44 @@ TEST_F(RemoteTest, a_replay_never_undoes_what_is_durable) {
     });
 }
 
+TEST_F(RemoteTest, metadata_with_fua_is_kept_only_over_what_is_not_durable) {
+    run_test([](RemoteTest& t) -> Task<void> {
+        co_await t.start();
+        const auto note = [&t](std::uint64_t at, char fill) -> Task<void> {
+            const block::Buffer buffer = co_await t.payloads.allocate(4096);
+            Request request{.op = Op::write,
+                            .fua = true,
+                            .is_metadata = true,
+                            .range = {SectorIndex(at), SectorCount(8)},
+                            .data = buffer.bytes().first(4096),
+                            .buffer = &buffer};
+            std::ranges::fill(request.data, static_cast<std::byte>(fill));
+            EXPECT_TRUE((co_await t.remote->execute(request)).has_value());
+        };
+        co_await note(100, 'a');
+        EXPECT_EQ(t.window(), 0U);
+        EXPECT_TRUE((co_await t.write(8, 8, 'b')).has_value());
+        const std::uint64_t one = t.window();
+        EXPECT_GT(one, 0U);
+        co_await note(0, 'c');
+        co_await note(16, 'd');
+        EXPECT_EQ(t.window(), one);
+        co_await note(4, 'e');
+        EXPECT_EQ(t.window(), 2 * one);
+        EXPECT_TRUE((co_await t.write(40, 8, 'f')).has_value());
+        co_await note(24, 'g');
+        EXPECT_EQ(t.window(), 4 * one) << "it may lie over one of them";
+        co_await t.server.lose_power();
+        co_await t.restart();
+        EXPECT_TRUE((co_await t.execute(Op::read, 0, 32)).has_value());
+        EXPECT_EQ(t.last_read, "cccceeeeeeeebbbbddddddddgggggggg");
+        EXPECT_TRUE((co_await t.execute(Op::flush)).has_value());
+        EXPECT_EQ(t.window(), 0U);
+        co_await note(4, 'h');
+        EXPECT_EQ(t.window(), 0U) << "what was there is durable";
+    });
+}
+
 /// Found by the simulator: what a head had written before it crashed was read by its next life, and
 /// lost afterwards with the exporter's power, although that life had never crashed.
 TEST_F(RemoteTest, what_was_there_before_is_made_durable_before_anything_is_answered) {

@@ -54,6 +54,7 @@ Outcome<> MirroredStorage::start(const Overruling& overruling) {
     // A silent node may keep of the one what is written to it; of the other, one piece at a time
     // is enough.
     const std::size_t metadata = slabs(mirror::Memory::metadata_bytes(nodes));
+    TRY_VOID(around_.pool.can_promise(metadata + 1));
     TRY(auto metadata_memory, around_.pool.share(metadata, metadata));
     TRY(auto copies_memory, around_.pool.share(slabs(mirror::Memory::kCopiesBytes), 1));
     metadata_memory_ = std::move(metadata_memory);

@@ -75,6 +75,7 @@ async::Task<Result<>> SuperblockWriter::write(const metadata::Form& form) {
         block::Request request{.op = block::Op::write,
                                .fua = true,
                                .is_patient = true,
+                               .is_metadata = true,
                                .range = places_[at],
                                .data = bytes,
                                .buffer = &buffer};
