@@ -233,9 +233,11 @@ void BufferPool::make_promisable(std::size_t slabs) {
     }
 }
 
+/// What a hung disk keeps of somebody is not missed while there is some left for whoever waits.
+std::size_t BufferPool::promisable(std::size_t slabs) { return slabs - slabs / kPartKept; }
+
 Outcome<> BufferPool::can_promise(std::size_t slabs) const {
-    // What a hung disk keeps of somebody is not missed while there is some left for whoever waits.
-    const std::size_t most = slabs_total() - slabs_total() / kPartKept;
+    const std::size_t most = promisable(slabs_total());
     const std::size_t all = needed() + slabs;
     if (all <= most) return {};
     return refuse(ErrorCode::no_memory,

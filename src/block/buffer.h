@@ -147,6 +147,8 @@ class BufferPool {
     /// `no_memory` if so many can't be promised any more; in which order who came makes no
     /// difference.
     [[nodiscard]] Outcome<Share> share(std::size_t wanted, std::size_t least);
+    /// Of so many slabs, how many may be promised.
+    [[nodiscard]] static std::size_t promisable(std::size_t slabs);
     /// Whether shares of so many slabs together could be had; the text says what is missing.
     [[nodiscard]] Outcome<> can_promise(std::size_t slabs) const;
     /// Deletes `account` once its last buffer is given back. Nobody allocates from it any more.

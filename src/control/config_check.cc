@@ -9,6 +9,7 @@
 
 #include "control/config.h"
 #include "control/config_reader.h"
+#include "control/memory_shares.h"
 
 namespace dst::control {
 namespace {
@@ -318,7 +319,8 @@ Outcome<> check(const Config& config, std::string_view newcomer) {
     TRY_VOID(check_references(config));
     LoopFinder loops(config);
     for (const auto& spec : config.storages) TRY_VOID(loops.visit(spec));
-    return check_devices(config, newcomer);
+    TRY_VOID(check_devices(config, newcomer));
+    return check_memory(config);
 }
 
 }  // namespace dst::control

@@ -139,6 +139,25 @@ TEST(Check, windows_fit_into_memory) {
               "ok");
 }
 
+TEST(Check, buffers_fit_into_memory) {
+    const auto exports = [](int count) {
+        std::string text;
+        for (int at = 0; at < count; ++at) text += share("e" + std::to_string(at), "memory:1M");
+        return text;
+    };
+    EXPECT_EQ(judged("memory = \"32M\"\n" + exports(9)), "ok");
+    EXPECT_EQ(judged("memory = \"32M\"\n" + exports(10)),
+              "daemon: memory 32M is too little for the buffers of so many exports and mirrors; "
+              "set it to at "
+              "least 33M");
+    const std::string mirror =
+        "[[storage]]\nname = \"v\"\nalgorithm = \"mirror\"\n"
+        "nodes = [\"L: memory:8M\", \"L: memory:8M\"]\n";
+    EXPECT_EQ(judged("memory = \"32M\"\n" + exports(4) + mirror), "ok");
+    EXPECT_NE(judged("memory = \"32M\"\n" + exports(5) + mirror), "ok");
+    EXPECT_EQ(judged("memory = \"64M\"\n" + exports(33) + mirror), "ok");
+}
+
 TEST(Check, a_majority_needs_metadata) {
     EXPECT_NE(settings("quorum = \"majority\"\nmetadata = \"none\""), "ok");
     EXPECT_EQ(settings("quorum = \"none\"\nmetadata = \"none\""), "ok");

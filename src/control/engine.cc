@@ -7,22 +7,10 @@
 
 #include "base/check.h"
 #include "base/log.h"
+#include "control/memory_shares.h"
 
 namespace dst::control {
 namespace {
-
-/// Of `memory`, what payloads may take; the rest is for code, frames, request slots and the
-/// kernel's share of them.
-ByteCount arena_of(ByteCount memory) {
-    const std::uint64_t reserve = std::clamp<std::uint64_t>(memory.value() / 4, 20 << 20, 64 << 20);
-    return ByteCount(memory.value() > reserve ? memory.value() - reserve : memory.value() / 2);
-}
-
-/// Of an export: it goes on with one, and is not slowed by others with two.
-constexpr std::size_t kExportSlabs = 2;
-constexpr std::size_t kExportSlabsMin = 1;
-constexpr std::size_t kNodeConnectionSlabs = 1;  // 64 nodes; more of them take what is free
-constexpr std::size_t kConnectionSlabs = 2;      // 64 clients, and some that are busy; likewise
 
 exporter::Access access_of(AccessMode mode) {
     switch (mode) {

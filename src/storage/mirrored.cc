@@ -30,7 +30,16 @@ std::uint64_t draw(io::Random& random) {
 
 std::size_t slabs(std::size_t bytes) { return (bytes + block::kSlabBytes - 1) / block::kSlabBytes; }
 
+// A silent node may keep of the one what is written to it; of the other, one piece at a time is
+// enough.
+std::size_t metadata_slabs(std::size_t nodes) {
+    return slabs(mirror::Memory::metadata_bytes(nodes));
+}
+constexpr std::size_t kCopiesSlabsMin = 1;
+
 }  // namespace
+
+std::size_t slabs_of_mirror(std::size_t nodes) { return metadata_slabs(nodes) + kCopiesSlabsMin; }
 
 MirroredStorage::MirroredStorage(Surroundings& around, Settings settings)
     : Storage(around, std::move(settings)) {
@@ -51,12 +60,10 @@ Outcome<> MirroredStorage::start(const Overruling& overruling) {
     if (nodes == 0 || nodes > metadata::kNodesMax)
         return refuse(
             fmt::format("a mirror has 1 to {} nodes, not {}", metadata::kNodesMax, nodes));
-    // A silent node may keep of the one what is written to it; of the other, one piece at a time
-    // is enough.
-    const std::size_t metadata = slabs(mirror::Memory::metadata_bytes(nodes));
-    TRY_VOID(around_.pool.can_promise(metadata + 1));
-    TRY(auto metadata_memory, around_.pool.share(metadata, metadata));
-    TRY(auto copies_memory, around_.pool.share(slabs(mirror::Memory::kCopiesBytes), 1));
+    TRY_VOID(around_.pool.can_promise(slabs_of_mirror(nodes)));
+    TRY(auto metadata_memory, around_.pool.share(metadata_slabs(nodes), metadata_slabs(nodes)));
+    TRY(auto copies_memory,
+        around_.pool.share(slabs(mirror::Memory::kCopiesBytes), kCopiesSlabsMin));
     metadata_memory_ = std::move(metadata_memory);
     copies_memory_ = std::move(copies_memory);
     stopping_ = is_final_ = was_fenced_ = begins_anew_ = false;

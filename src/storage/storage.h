@@ -174,6 +174,9 @@ struct NodeMeasures {
     std::uint64_t replayed = 0;
 };
 
+/// Slabs of buffers (block/buffer.h) that a mirror of so many nodes can't go on without.
+[[nodiscard]] std::size_t slabs_of_mirror(std::size_t nodes);
+
 /// What all storages of one reactor share. Outlives them.
 struct Surroundings {
     io::World world;
