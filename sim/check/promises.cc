@@ -56,7 +56,8 @@ void Promises::ended(const Operation& operation, History::Number number,
     if (operation.op == Op::trim) return;
     if (operation.fua)
         promise(operation, raised);
-    else if (operation.end > crashed_)
+    // Of before a crash, its answer may have been on its way when what it had done was lost.
+    else if (operation.begin > crashed_)
         acknowledged_.push_back(number);
 }
 

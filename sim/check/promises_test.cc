@@ -84,6 +84,20 @@ TEST_F(PromisesTest, what_a_crash_may_have_taken_no_later_flush_promises) {
     EXPECT_TRUE(allows(0));
 }
 
+TEST_F(PromisesTest, an_answer_that_was_under_way_at_a_crash_is_no_promise) {
+    const auto first = done(Op::write, true);
+    const auto second = begin(Op::write);
+    history.crash("it dies", true, {});
+    history.done(second, {});
+    done(Op::flush);
+    EXPECT_TRUE(allows(first));
+    EXPECT_TRUE(allows(second));
+    const auto third = done(Op::write);
+    done(Op::flush);
+    EXPECT_FALSE(allows(second));
+    EXPECT_TRUE(allows(third));
+}
+
 TEST_F(PromisesTest, zeroes_are_what_a_change_to_zeroes_or_a_trim_leaves) {
     const auto write = done(Op::write, true);
     EXPECT_FALSE(allows(0));
