@@ -54,8 +54,7 @@ void Promises::ended(const Operation& operation, History::Number number,
             sectors_[at.value()].zeroed = std::max(sectors_[at.value()].zeroed, operation.end);
         }
     if (operation.op == Op::trim) return;
-    if (operation.fua)
-        promise(operation, raised);
+    if (operation.fua) promise(operation, raised);
     // Of before a crash, its answer may have been on its way when what it had done was lost.
     else if (operation.begin > crashed_)
         acknowledged_.push_back(number);
