@@ -1,9 +1,11 @@
 #include "sim/daemon.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "base/check.h"
 #include "control/head_identity.h"
+#include "control/memory_shares.h"
 #include "control/state_file.h"
 #include "sim/attachment.h"
 
@@ -22,7 +24,8 @@ control::Config completed(control::Config config) {
     const control::Config unsaid;
     if (config.listen == unsaid.listen)
         config.listen = {{.host = "0.0.0.0", .port = control::kDefaultPort, .unix_path = {}}};
-    if (config.memory == unsaid.memory) config.memory = kMemory;
+    if (config.memory == unsaid.memory)
+        config.memory = std::max(kMemory, control::enough_memory(config));
     for (control::ExportSpec& shown : config.exports) open_to_all(shown);
     return config;
 }

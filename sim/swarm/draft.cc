@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "base/check.h"
+#include "control/memory_shares.h"
 #include "sim/scenario/route.h"
 #include "sim/swarm/swarm.h"
 
@@ -78,6 +79,9 @@ Scenario draw_scenario(std::uint64_t seed) {
     draft.scenario.about = fmt::format("What seed {} has drawn.", seed);
     draw_exporters(draft);
     draw_heads(draft);
+    for (DaemonSpec& daemon : draft.scenario.daemons)
+        daemon.config.memory =
+            std::max(daemon.config.memory, control::enough_memory(daemon.config));
     draw_clients(draft);
     draw_storm(draft);
     const auto valid = validate(draft.scenario);

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "block/buffer.h"
+#include "control/config_codecs.h"
 #include "storage/storage.h"
 
 namespace dst::control {
@@ -32,16 +33,19 @@ ByteCount arena_of(ByteCount memory) {
     return ByteCount(memory.value() > reserve ? memory.value() - reserve : memory.value() / 2);
 }
 
-Outcome<> check_memory(const Config& config) {
+ByteCount enough_memory(const Config& config) {
     const std::size_t needed = slabs_needed(config);
-    if (needed <= promisable(config.memory)) return {};
-    ByteCount enough = config.memory;
+    ByteCount enough = codec::MemoryLimit::kMemoryMin;
     while (promisable(enough) < needed) enough = enough + kStep;
-    return refuse(
-        ErrorCode::no_memory,
-        fmt::format("daemon: memory {} is too little for the buffers of so many exports and "
-                    "mirrors; set it to at least {}",
-                    to_string(config.memory), to_string(enough)));
+    return enough;
+}
+
+Outcome<> check_memory(const Config& config) {
+    if (slabs_needed(config) <= promisable(config.memory)) return {};
+    return refuse(ErrorCode::no_memory,
+                  fmt::format("daemon: memory {} is too little for the buffers of so many exports "
+                              "and mirrors; set it to at least {}",
+                              to_string(config.memory), to_string(enough_memory(config))));
 }
 
 }  // namespace dst::control

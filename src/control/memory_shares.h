@@ -19,7 +19,9 @@ inline constexpr std::size_t kExportSlabsMin = 1;
 inline constexpr std::size_t kNodeConnectionSlabs = 1;  // 64 nodes; more of them take what is free
 inline constexpr std::size_t kConnectionSlabs = 2;  // 64 clients, and some that are busy; likewise
 
-/// Whether the buffers of all exports and storages fit; the text says what would be enough.
+/// The least `memory` in which the buffers of all exports and storages fit, in whole MiB.
+[[nodiscard]] ByteCount enough_memory(const Config& config);
+/// Whether they fit; the text says what would be enough.
 [[nodiscard]] Outcome<> check_memory(const Config& config);
 
 }  // namespace dst::control
