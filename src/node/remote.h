@@ -258,6 +258,8 @@ class Remote final : public block::Device, public block::Reclaimable {
     bool is_ending_ = false;    // a stop has begun: what can be flushed is flushed
     bool stopping_ = false;     // nothing is sent any more
     bool is_renewing_ = false;  // the connection is made anew at once, to learn the size
+    bool was_renewed_ = false;  // the connection before ended for that
+    std::string told_;          // to the log, of the last connection
     io::Interrupt stop_connecting_;
     async::WaitQueue link_changes_;
     block::Buffer receive_buffer_;

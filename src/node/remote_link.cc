@@ -72,9 +72,11 @@ async::Task<void> Remote::keep_connected() {
         if (was_ready && !replay_wanted_) backoff = kBackoffFirst;
         become(LinkEvent::broken, ended);
         if (std::exchange(is_renewing_, false)) {
+            was_renewed_ = true;
             become(LinkEvent::retry, reason_);
             continue;
         }
+        was_renewed_ = false;
         // The same complaint each five seconds helps nobody.
         if (was_ready || ended != last_logged)
             log::warning("{}: {}: {}", name_, was_ready ? "lost" : "not connected", ended);
@@ -257,8 +259,12 @@ void Remote::become_ready() {
     silent_ = false;
     flush_error_.reset();  // all is written again: the next flush may succeed
     become(LinkEvent::replayed, "connected");
-    log::info("{}: connected{}{}, {} sectors", name_, is_ours_ ? "" : " (plain NBD: unprotected)",
-              checksums_ ? " with checksums" : "", geometry_.size.value());
+    std::string told = fmt::format("{}: connected{}{}, {} sectors", name_,
+                                   is_ours_ ? "" : " (plain NBD: unprotected)",
+                                   checksums_ ? " with checksums" : "", geometry_.size.value());
+    // Who is asked again and again how large he is has the log told once.
+    if (!std::exchange(was_renewed_, false) || told != told_) log::info("{}", told);
+    told_ = std::move(told);
     hold_timer_->disarm();
     while (nbd::Call* const call = waiting_.pop_front()) connection_->submit(*call);
     waiting_count_ = 0;
