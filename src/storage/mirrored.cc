@@ -214,7 +214,10 @@ async::Task<void> MirroredStorage::assemble() {
         }
         decision = metadata::decide(co_await look());
         if (stopping_) co_return;
-        if (!std::ranges::includes(wanted, taking_part(decision, places_.size()))) {
+        // One that was not connected while the others were claimed is anybody's.
+        const auto is_claimed = [this](std::size_t at) { return places_[at]->is_claimed(); };
+        const auto part = taking_part(decision, places_.size());
+        if (!std::ranges::includes(wanted, part) || !std::ranges::all_of(part, is_claimed)) {
             note("looks again: a node has come meanwhile", false);
             co_await release_all();
             co_return;

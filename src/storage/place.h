@@ -76,6 +76,8 @@ class Place final : public mirror::Backing, private node::Gate {
 
     /// Claims it, displacing whoever has it if `by_force`. Suspends.
     async::Task<Outcome<>> claim(bool by_force);
+    /// It was, or can't be.
+    [[nodiscard]] bool is_claimed() const { return !can_reserve() || is_granted_; }
     /// Gives it back, if it was claimed. Suspends.
     async::Task<void> release();
     /// Nothing was claimed, nobody has taken it; the next connection is a new beginning.
