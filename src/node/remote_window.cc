@@ -89,18 +89,15 @@ void Remote::keep(Change& change) {
         }
     }
     const SectorRange range = change.request.range;
-    const bool is_clear = window_.empty() || !window_hull_.overlaps(range);
+    if (window_.empty()) window_hull_ = {range.first, SectorCount()};
     // Durable, and nothing that would be written again lies there. The metadata of a node that is
     // away would keep what that of the others needs.
-    if (change.request.fua && change.request.is_metadata && is_clear) {
+    if (change.request.fua && change.request.is_metadata && !window_hull_.overlaps(range)) {
         leave_window(change);
         return;
     }
-    const SectorIndex first =
-        window_.empty() ? range.first : std::min(window_hull_.first, range.first);
-    const SectorIndex end =
-        window_.empty() ? range.end() : std::max(window_hull_.end(), range.end());
-    window_hull_ = {first, end - first};
+    const SectorIndex first = std::min(window_hull_.first, range.first);
+    window_hull_ = {first, std::max(window_hull_.end(), range.end()) - first};
     window_.push_back(change);
     if (!settle_timer_->is_armed())
         settle_timer_->arm(world_.clock, world_.clock.now() + kSettleAfter);
