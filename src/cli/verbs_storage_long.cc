@@ -27,18 +27,44 @@ Outcome<control::ComparisonStatus> comparison_of(const Session& session, const s
                   fmt::format("storage '{}' was stopped before all was compared", name));
 }
 
-int report(const Session& session, const control::ComparisonStatus& found) {
+/// What a person is to do about what a comparison found; empty: nothing.
+std::string remedy(const std::string& name, const control::ComparisonStatus& found, bool repair) {
+    if (found.undecided.value() > 0)
+        return fmt::format(
+            "{} sectors of storage '{}' are left as they are: no majority of the copies tells what "
+            "is right; if you know which node is wrong, 'dst node mark-dirty {} NODE' has it "
+            "copied anew",
+            found.undecided.value(), name, name);
+    if (found.different.value() > found.repaired.value())
+        return repair ? fmt::format(
+                            "not all of it could be made equal: 'dst status' and the "
+                            "daemon's log say why; run it again")
+                      : fmt::format(
+                            "the copies of storage '{}' differ: 'dst storage verify {} "
+                            "--repair' makes them what most nodes have",
+                            name, name);
+    if (found.skipped.value() > 0)
+        return fmt::format(
+            "{} sectors were not compared: fewer than two copies in sync, or one that can't be "
+            "read; see 'dst status', and run it again",
+            found.skipped.value());
+    return {};
+}
+
+int report(const Session& session, const std::string& name, const control::ComparisonStatus& found,
+           bool repair) {
     if (session.json)
-        print(fmt::format("{{\"different\":{},\"repaired\":{},\"skipped\":{}}}\n",
-                          found.different.value(), found.repaired.value(), found.skipped.value()));
+        print(fmt::format("{{\"different\":{},\"repaired\":{},\"undecided\":{},\"skipped\":{}}}\n",
+                          found.different.value(), found.repaired.value(), found.undecided.value(),
+                          found.skipped.value()));
     else
         print(
             fmt::format("{} sectors compared, {} differ, {} were made equal, {} could not be "
                         "compared\n",
                         found.total.value(), found.different.value(), found.repaired.value(),
                         found.skipped.value()));
-    return found.different == found.repaired && found.skipped.value() == 0 ? kExitDone
-                                                                           : kExitFailed;
+    const std::string what_to_do = remedy(name, found, repair);
+    return what_to_do.empty() ? kExitDone : fail(Problem{ErrorCode::io_error, what_to_do});
 }
 
 int verify(const Session& session, const std::string& name, bool repair) {
@@ -57,7 +83,7 @@ int verify(const Session& session, const std::string& name, bool repair) {
     if (!found) return fail(found.error());
     if (!found->complete)
         return fail(Problem{ErrorCode::cancelled, "it ended before all was compared"});
-    return report(session, *found);
+    return report(session, name, *found, repair);
 }
 
 void add_verify(CLI::App& storage, Session& session) {
@@ -66,7 +92,8 @@ void add_verify(CLI::App& storage, Session& session) {
     auto* verb = storage.add_subcommand(
         "verify", "Compare the copies of a mirror while it is in use; fails if they differ");
     verb->add_option("NAME", *name, "The storage")->required();
-    verb->add_flag("--repair", *repair, "Make them equal: what most nodes have is right");
+    verb->add_flag("--repair", *repair,
+                   "Make them equal: what more than half of the nodes have is right");
     verb->footer("Takes --json, too.\nExample: dst storage verify vol0");
     verb->callback([name, repair, &session] {
         session.action = [name, repair, &session] { return verify(session, *name, *repair); };

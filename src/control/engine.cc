@@ -86,6 +86,7 @@ StorageStatus status_of(const storage::Storage& storage) {
                      .total = found->total,
                      .different = found->different,
                      .repaired = found->repaired,
+                     .undecided = found->undecided,
                      .skipped = found->skipped};
     if (const auto resync = storage.resync_settings()) {
         to.resync.size = resync->window;
@@ -100,7 +101,9 @@ StorageStatus status_of(const storage::Storage& storage) {
                             .connected = node.connected,
                             .stale = node.stale,
                             .reason = std::move(node.reason),
-                            .flags = std::move(node.flags)});
+                            .flags = std::move(node.flags),
+                            .read_errors = node.read_errors,
+                            .rewritten = node.rewritten});
     return to;
 }
 

@@ -240,6 +240,12 @@ void write_nodes(Page& page, const Figures& figures) {
           [](const auto& one) { return one.node.size.value(); });
     write("dst_node_stale_sectors", "gauge", "What it may lack.",
           [](const auto& one) { return one.node.stale.value(); });
+    write("dst_node_read_errors_total", "counter",
+          "Reads that failed there and were answered by another copy.",
+          [](const auto& one) { return one.node.read_errors; });
+    write("dst_node_rewritten_total", "counter",
+          "Of those, how many were written again from another copy.",
+          [](const auto& one) { return one.node.rewritten; });
     write("dst_node_reconnects_total", "counter", "Connections made after one was lost.",
           [](const auto& one) { return one.measures.reconnects; });
     write("dst_node_replayed_changes_total", "counter", "Changes that were written again.",

@@ -22,6 +22,8 @@ Status example() {
     storage.nodes[0].size = SectorCount(2048);
     storage.nodes[0].stale = SectorCount(128);
     storage.nodes[0].in_sync = true;
+    storage.nodes[0].read_errors = 7;
+    storage.nodes[0].rewritten = 5;
     status.exports.emplace_back();
     status.exports[0].name = "disk";
     status.exports[0].clients = 3;
@@ -46,6 +48,10 @@ TEST(Metrics, gauges_are_made_from_the_status) {
           "dst_storage_size_sectors{storage=\"vol0\"} 4096",
           "dst_node_stale_sectors{storage=\"vol0\",node=\"n-0-00000000000000aa\","
           "type=\"R: host/a\\\"b\\\\c\"} 128",
+          "dst_node_read_errors_total{storage=\"vol0\",node=\"n-0-00000000000000aa\","
+          "type=\"R: host/a\\\"b\\\\c\"} 7",
+          "dst_node_rewritten_total{storage=\"vol0\",node=\"n-0-00000000000000aa\","
+          "type=\"R: host/a\\\"b\\\\c\"} 5",
           "dst_attachment_size_sectors{storage=\"vol0\",via=\"nbd\",device=\"/dev/nbd0\"} 4096",
           "dst_attachment_trouble{storage=\"vol0\",via=\"nbd\",device=\"/dev/nbd0\"} 1",
           "dst_export_clients{export=\"disk\"} 3"})

@@ -38,6 +38,10 @@ struct NodeStatus {
     std::string reason;
     /// Of: connected checksum tls readonly unprotected volatile resync witness fenced
     std::vector<std::string> flags;
+    /// Of a mirror: reads that failed there, and how many of them were written again from another
+    /// copy.
+    std::uint64_t read_errors = 0;
+    std::uint64_t rewritten = 0;
     friend bool operator==(const NodeStatus&, const NodeStatus&) = default;
 };
 
@@ -60,7 +64,8 @@ struct ComparisonStatus {
     SectorCount total;
     SectorCount different;
     SectorCount repaired;
-    SectorCount skipped;  // could not be compared
+    SectorCount undecided;  // to be made equal, and without a majority that tells how
+    SectorCount skipped;    // could not be compared
     friend bool operator==(const ComparisonStatus&, const ComparisonStatus&) = default;
 };
 

@@ -29,10 +29,12 @@ Json made(const std::vector<T>& items) {
 }
 
 Json made(const NodeStatus& node) {
-    return {
-        {"cookie", node.cookie},       {"type", node.type},         {"start", node.start.value()},
-        {"size", node.size.value()},   {"state", sync_state(node)}, {"connected", node.connected},
-        {"stale", node.stale.value()}, {"reason", node.reason},     {"flags", node.flags}};
+    return {{"cookie", node.cookie},       {"type", node.type},
+            {"start", node.start.value()}, {"size", node.size.value()},
+            {"state", sync_state(node)},   {"connected", node.connected},
+            {"stale", node.stale.value()}, {"reason", node.reason},
+            {"flags", node.flags},         {"read_errors", node.read_errors},
+            {"rewritten", node.rewritten}};
 }
 
 Json made(const ComparisonStatus& comparison) {
@@ -42,6 +44,7 @@ Json made(const ComparisonStatus& comparison) {
             {"total", comparison.total.value()},
             {"different", comparison.different.value()},
             {"repaired", comparison.repaired.value()},
+            {"undecided", comparison.undecided.value()},
             {"skipped", comparison.skipped.value()}};
 }
 
@@ -128,7 +131,9 @@ NodeStatus read_node(const Json& json) {
             json.value("connected", false),
             sectors(json, "stale"),
             json.value("reason", ""),
-            texts(json, "flags")};
+            texts(json, "flags"),
+            json.value("read_errors", std::uint64_t{0}),
+            json.value("rewritten", std::uint64_t{0})};
 }
 
 std::optional<ComparisonStatus> read_comparison(const Json& json) {
@@ -139,6 +144,7 @@ std::optional<ComparisonStatus> read_comparison(const Json& json) {
                             .total = sectors(json, "total"),
                             .different = sectors(json, "different"),
                             .repaired = sectors(json, "repaired"),
+                            .undecided = sectors(json, "undecided"),
                             .skipped = sectors(json, "skipped")};
 }
 

@@ -47,6 +47,13 @@ Row storage_row(const StorageStatus& storage, io::WallTime now) {
             Cell(storage.reason)};
 }
 
+/// A disk that can't read all of its data does not leave for that, and is worth a look.
+std::string shown_reason(const NodeStatus& node) {
+    if (node.read_errors == 0) return node.reason;
+    return fmt::format("{}; {} reads failed, {} of them written again", node.reason,
+                       node.read_errors, node.rewritten);
+}
+
 /// `has_starts`: where a node begins is of interest.
 Row node_row(const StorageStatus& storage, const NodeStatus& node, bool has_starts) {
     return {Cell(storage.name),
@@ -57,7 +64,7 @@ Row node_row(const StorageStatus& storage, const NodeStatus& node, bool has_star
             node.connected ? Cell("up", Colour::good) : Cell("down", Colour::bad),
             Cell(node.stale == SectorCount(0) ? "" : shown(node.stale)),
             Cell(joined(node.flags)),
-            Cell(node.reason)};
+            Cell(shown_reason(node))};
 }
 
 constexpr std::size_t kBarWidth = 22;
@@ -88,6 +95,8 @@ std::string verify_line(const StorageStatus& storage, TableStyle style) {
     line += fmt::format("{} sectors differ", found.different.value());
     if (found.repaired.value() > 0)
         line += fmt::format(", {} were made equal", found.repaired.value());
+    if (found.undecided.value() > 0)
+        line += fmt::format(", {} have no majority", found.undecided.value());
     if (found.skipped.value() > 0)
         line += fmt::format(", {} could not be compared", found.skipped.value());
     return line + "\n";

@@ -24,7 +24,9 @@ Status example() {
                       false,
                       SectorCount(0),
                       "connection refused",
-                      {"unprotected", "checksum"}};
+                      {"unprotected", "checksum"},
+                      3,
+                      2};
     NodeStatus near = {"fedcba9876543210",
                        "L: /dev/sdb",
                        SectorIndex(0),
@@ -73,6 +75,8 @@ TEST(StatusJson, has_the_names_of_the_contract) {
     EXPECT_EQ(node.at("stale"), 0);
     EXPECT_EQ(node.at("reason"), "connection refused");
     EXPECT_EQ(node.at("flags").at(0), "unprotected");
+    EXPECT_EQ(node.at("read_errors"), 3);
+    EXPECT_EQ(node.at("rewritten"), 2);
     const auto& share = json.at("exports").at(0);
     EXPECT_EQ(share.at("name"), "disk0");
     EXPECT_EQ(share.at("device"), "storage:vol0");
@@ -132,7 +136,7 @@ TEST(StatusTable, has_aligned_columns) {
               "vol0     L: /dev/sdb               0 B       1.00 MiB  sync   up    4.00 KiB  "
               "connected             -\n"
               "vol0     R: 127.0.0.1:10810/disk0  1.00 MiB  2.00 MiB  sync   down  -         "
-              "unprotected checksum  connection refused\n"
+              "unprotected checksum  connection refused; 3 reads failed, 2 of them written again\n"
               "\n"
               "resync of vol0: 50.0 %, 50.0 KiB of 100 KiB, 1.00 MiB a second\n"
               "\n"

@@ -48,7 +48,9 @@ NodeStatus MirroredStorage::status_of(const NodeRecord& record,
                       .stale = view.stale,
                       .reason = view.reason,
                       .since = view.since,
-                      .flags = {}};
+                      .flags = {},
+                      .read_errors = view.read_errors,
+                      .rewritten = view.rewritten};
     if (place != nullptr) status.flags = place->member().flags();
     if (record.is_witness) status.flags.emplace_back("witness");
     if (view.state == mirror::NodeState::joining && !record.is_witness)

@@ -87,6 +87,10 @@ struct NodeStatus {
     std::string reason;
     io::WallTime since;
     std::vector<std::string> flags;
+    /// Of a mirror, since it was formed: reads that failed there and were answered by another
+    /// copy, and how many of those were written again from it.
+    std::uint64_t read_errors = 0;
+    std::uint64_t rewritten = 0;
 };
 
 /// What was stale on nodes that are there, all of them together; the last one, if none goes on.

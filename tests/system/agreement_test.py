@@ -103,7 +103,9 @@ def check_metrics(samples, status):
             for metric, value in {"in_sync": node["state"] == "sync",
                                   "connected": node["connected"], "start_sectors": node["start"],
                                   "size_sectors": node["size"],
-                                  "stale_sectors": node["stale"]}.items():
+                                  "stale_sectors": node["stale"],
+                                  "read_errors_total": node["read_errors"],
+                                  "rewritten_total": node["rewritten"]}.items():
                 check(value_of(samples, f"dst_node_{metric}", **labels) == value,
                       f"{metric} of {labels}")
     shown = {dict(labels)["storage"] for name, labels in samples if name == "dst_storage_nodes"}

@@ -396,7 +396,9 @@ std::vector<Mirror::NodeView> Mirror::nodes() const {
                          .is_connected = node->is_connected(),
                          .stale = stale,
                          .reason = node->reason,
-                         .since = node->since});
+                         .since = node->since,
+                         .read_errors = node->read_errors,
+                         .rewritten = node->rewritten});
     }
     return views;
 }

@@ -121,6 +121,8 @@ class Mirror {
         SectorCount stale;
         std::string reason;
         io::WallTime since;
+        std::uint64_t read_errors = 0;  // requests that it could not read
+        std::uint64_t rewritten = 0;    // of those, written again from another copy
     };
     /// In the order of the table.
     [[nodiscard]] std::vector<NodeView> nodes() const;

@@ -69,6 +69,8 @@ TEST_F(MirrorTest, what_can_not_be_read_comes_from_another_node_and_is_written_a
         t.nodes[0]->fail_reads = true;
         EXPECT_EQ(co_await t.read(0), 1);
         EXPECT_EQ(co_await t.read(3), 1);
+        EXPECT_EQ(t.mirror->nodes()[0].read_errors, 2u);
+        EXPECT_EQ(t.mirror->nodes()[1].read_errors, 0u);
         t.nodes[1]->fail_reads = true;
         block::Buffer buffer = co_await t.payloads.allocate(512);
         Request request{.op = Op::read,
@@ -305,6 +307,22 @@ TEST_F(MirrorTest, copies_that_differ_are_found_and_made_equal) {
         EXPECT_EQ(co_await t.read(3000), 1);
         found = co_await t.mirror->verify().run(false);
         EXPECT_EQ(found->different.value(), 0u);
+    });
+}
+
+TEST_F(MirrorTest, two_copies_that_differ_are_left_for_a_person_who_knows) {
+    run([](MirrorTest& t) -> Task<void> {
+        co_await t.create(2);
+        EXPECT_TRUE((co_await t.write(0, 8, 1)).has_value());
+        t.spoil(0, 3);
+        const auto spoiled = t.content(*t.nodes[0]);
+        const auto found = co_await t.mirror->verify().run(true);
+        EXPECT_TRUE(found.has_value());
+        EXPECT_GT(found->different.value(), 0u);
+        EXPECT_EQ(found->undecided, found->different);
+        EXPECT_EQ(found->repaired.value(), 0u);
+        EXPECT_EQ(t.content(*t.nodes[0]), spoiled);
+        EXPECT_NE(t.content(*t.nodes[1]), spoiled);
     });
 }
 

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <optional>
 
 #include "algorithm/mirror/holds.h"
 #include "base/log.h"
@@ -31,13 +32,13 @@ struct Verify::Copies {
         return std::ranges::all_of(digests,
                                    [&](const Digest& digest) { return digest == digests[0]; });
     }
-    /// That of the most nodes; the first one of them.
-    [[nodiscard]] std::size_t best() const {
-        const auto alike = [&](std::size_t at) { return std::ranges::count(digests, digests[at]); };
-        std::size_t best = 0;
-        for (std::size_t at = 1; at < nodes.size(); ++at)
-            if (alike(at) > alike(best)) best = at;
-        return best;
+    /// One of more than half that are alike; nothing if there is none.
+    [[nodiscard]] std::optional<std::size_t> right() const {
+        for (std::size_t at = 0; at < nodes.size(); ++at)
+            if (2 * static_cast<std::size_t>(std::ranges::count(digests, digests[at])) >
+                nodes.size())
+                return at;
+        return std::nullopt;
     }
 };
 
@@ -60,9 +61,11 @@ async::Task<Outcome<Comparison>> Verify::run(bool repair) {
     if (!view_->is_complete)
         co_return refuse(ErrorCode::cancelled, "the storage was stopped before all was compared");
     log::info(
-        "storage {}: compared: {} sectors differ, {} were made equal, {} could not be compared",
+        "storage {}: compared: {} sectors differ, {} were made equal, {} have no majority, {} "
+        "could "
+        "not be compared",
         core_.settings.name, view_->different.value(), view_->repaired.value(),
-        view_->skipped.value());
+        view_->undecided.value(), view_->skipped.value());
     core_.changed();
     co_return *view_;
 }
@@ -101,7 +104,7 @@ async::Task<void> Verify::verify_region(RegionIndex region, bool repair) {
     log::warning("storage {}: copies differ within sectors {}+{}", core_.settings.name,
                  core_.shape().sectors_of(region).first.value(),
                  core_.shape().sectors_of(region).count.value());
-    if (repair && co_await repair_region(region)) view_->repaired += different;
+    if (repair) co_await repair_region(region);
 }
 
 async::Task<Verify::Verdict> Verify::compare(SectorRange range) {
@@ -138,45 +141,54 @@ async::Task<Result<>> Verify::read(Node& node, SectorRange range, const block::B
 }
 
 /// As a change: its intent is durable before anything is written.
-async::Task<bool> Verify::repair_region(RegionIndex region) {
+async::Task<void> Verify::repair_region(RegionIndex region) {
     const RegionRange regions{region, RegionCount(1)};
-    if (!co_await changes_.enter(regions)) co_return false;
+    if (!co_await changes_.enter(regions)) co_return;
     Locked locked(core_, regions);
-    if (!co_await locked.alone()) co_return false;
+    if (!co_await locked.alone()) co_return;
     const Entered entered(core_, regions);
-    bool is_equal = true;
     co_await for_each_piece(core_.shape().sectors_of(region),
                             [&](SectorRange piece) -> async::Task<bool> {
-                                is_equal &= co_await make_equal(piece);
-                                co_return is_equal && !core_.is_over();
+                                // What came to differ since it was compared counts as well.
+                                const Repair done = co_await make_equal(piece);
+                                if (done == Repair::undecided) view_->undecided += piece.count;
+                                co_return done != Repair::failed && !core_.is_over();
                             });
-    co_return is_equal && !core_.is_over();
 }
 
-async::Task<bool> Verify::make_equal(SectorRange range) {
+async::Task<Verify::Repair> Verify::make_equal(SectorRange range) {
     Copies copies{.nodes = attached(), .digests = {}};
     for (Node* const node : copies.nodes) {
         const Result<Digest> digest = co_await digest_of(*node, range);
-        if (!digest) co_return false;
+        if (!digest) co_return Repair::failed;
         copies.digests.push_back(*digest);
     }
-    if (copies.are_equal()) co_return true;
+    if (copies.are_equal()) co_return Repair::done;
+    const auto right = copies.right();
+    if (!right) co_return Repair::undecided;
+    if (!co_await copy_to_others(copies, *right, range)) co_return Repair::failed;
+    view_->repaired += range.count;
+    co_return Repair::done;
+}
+
+/// To those that take part and are not known to have it.
+async::Task<bool> Verify::copy_to_others(const Copies& copies, std::size_t right,
+                                         SectorRange range) {
     const block::Buffer buffer =
         co_await core_.memory.copies.allocate(to_bytes(range.count).value());
     if (!buffer) co_return false;
-    const std::size_t best = copies.best();
-    if (!co_await read(*copies.nodes[best], range, buffer)) co_return false;
+    if (!co_await read(*copies.nodes[right], range, buffer)) co_return false;
     const Request write{.op = Op::write,
                         .range = range,
                         .data = buffer.bytes().first(to_bytes(range.count).value()),
                         .buffer = &buffer};
     for (Node* const each : core_.snapshot()) {
         Node& node = *each;
-        if (&node == copies.nodes[best] || !node.takes_part()) continue;
+        if (&node == copies.nodes[right] || !node.takes_part()) continue;
         const auto seen = std::ranges::find(copies.nodes, &node);
         if (seen != copies.nodes.end() &&
             copies.digests[static_cast<std::size_t>(seen - copies.nodes.begin())] ==
-                copies.digests[best])
+                copies.digests[right])
             continue;
         const std::uint64_t membership = node.membership;
         const Result<> done = co_await core_.deliveries.ask(node, write);

@@ -1,8 +1,9 @@
 // Verify: compares the copies while they are in use, and makes them equal if asked to.
 //
 // A region is locked while it is compared, so that what differs is no write under way. Where copies
-// differ nobody can tell which one is right: that of the most nodes is taken, and among as many the
-// one that comes first in the table.
+// differ, what more than half of them have is right. Where there is no such half, as with two
+// copies, nobody can tell: it stays as it is, for a person who knows whom not to trust
+// (mark-dirty).
 #pragma once
 
 #include <cstdint>
@@ -22,6 +23,8 @@ struct Comparison {
     SectorCount total;
     SectorCount different;
     SectorCount repaired;
+    /// Of what was to be made equal: no majority of the copies tells what is right.
+    SectorCount undecided;
     /// Could not be compared: a node did not answer, or could not read.
     SectorCount skipped;
 };
@@ -40,13 +43,15 @@ class Verify {
     /// What the nodes have of one piece.
     struct Copies;
     enum class Verdict : std::uint8_t { equal, different, unknown };
+    enum class Repair : std::uint8_t { done, undecided, failed };
 
     async::Task<void> verify_region(RegionIndex region, bool repair);
     async::Task<Verdict> compare(SectorRange range);
     async::Task<Result<Digest>> digest_of(Node& node, SectorRange range);
     async::Task<Result<>> read(Node& node, SectorRange range, const block::Buffer& buffer);
-    async::Task<bool> repair_region(RegionIndex region);
-    async::Task<bool> make_equal(SectorRange range);
+    async::Task<void> repair_region(RegionIndex region);
+    async::Task<Repair> make_equal(SectorRange range);
+    async::Task<bool> copy_to_others(const Copies& copies, std::size_t right, SectorRange range);
     [[nodiscard]] std::vector<Node*> attached() const;
 
     Core& core_;
