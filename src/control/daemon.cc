@@ -501,6 +501,7 @@ async::Task<Outcome<>> Daemon::node_replace(std::string storage, std::string nod
     const Turn turn(changing_);
     Change next = change();
     CO_TRY(StorageSpec* const spec, find_storage(next, storage));
+    const std::string newcomer = to_string(by);
     list_node(*spec, by, how.is_witness);
     CO_TRY_VOID(check(next.config, fmt::format("storage '{}'", storage)));
     // Both are noted until it is known how it ends: what is no node is left alone.
@@ -508,7 +509,8 @@ async::Task<Outcome<>> Daemon::node_replace(std::string storage, std::string nod
     CO_TRY_VOID(note(next));
     auto replaced = co_await engine_.replace_node(storage, std::move(node), std::move(by), how);
     if (!replaced) co_return take_back(std::move(replaced.error()));
-    erase_node(*spec, *replaced);
+    // Another disk may have been put where the old one was.
+    if (*replaced != newcomer) erase_node(*spec, *replaced);
     record(next.state, file_, *spec);
     co_return commit(std::move(next));
 }

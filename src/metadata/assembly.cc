@@ -170,14 +170,23 @@ Attempt attempt_with_all(const Situation& situation, const SeenNodes& nodes) {
     return attempt;
 }
 
-/// Sources, the best first: not restarted since it was seen last, then with the newest age itself.
+/// Sources, the best first: not found to be broken, not restarted since it was seen last, then with
+/// the newest age itself.
 void sort_sources(SeenNodes& sources, const Form& base) {
     const auto rank = [&base](const Seen& seen) {
         const std::uint64_t recorded = base.find(seen.superblock->cookie)->instance;
         const bool is_restarted = recorded == 0 || recorded != seen.place->instance;
-        return std::tuple(is_restarted, seen.history().age != base.history.age, seen.index);
+        return std::tuple(seen.place->is_broken, is_restarted,
+                          seen.history().age != base.history.age, seen.index);
     };
     std::ranges::sort(sources, {}, rank);
+}
+
+/// `is_decided`: what went another way than the one that is taken is given up by a person.
+void take_witness(Start& start, const Seen& seen, bool is_decided) {
+    start.witnesses.push_back(seen.member());
+    if (is_decided && !passes_through(start.base.history, seen.history().age))
+        start.given_up_witnesses.push_back(seen.superblock->cookie);
 }
 
 Start start_from(Attempt attempt, std::vector<LeftOut> left_out) {
@@ -188,7 +197,7 @@ Start start_from(Attempt attempt, std::vector<LeftOut> left_out) {
         if (record == nullptr) {
             start.left_out.push_back({.place = seen.index, .reason = text::no_member(*seen.place)});
         } else if (record->is_witness) {
-            start.witnesses.push_back(seen.member());
+            take_witness(start, seen, attempt.is_resolved);
         } else if (is_source(seen, start.base)) {
             sources.push_back(seen);
         } else {
@@ -235,7 +244,7 @@ Decision start_declared(const Situation& situation, const Survey& found, Cookie 
         if (other == nullptr)
             start.left_out.push_back({.place = seen.index, .reason = text::no_member(*seen.place)});
         else if (other->is_witness)
-            start.witnesses.push_back(seen.member());
+            take_witness(start, seen, true);
         else if (seen.superblock->cookie != clean)
             start.joiners.push_back({.member = seen.member(), .is_all_stale = true});
     }

@@ -48,6 +48,8 @@ struct Place {
     std::uint64_t holder_id = 0;  // the other head's
     /// Of the exporter now; 0 if it tells none.
     std::uint64_t instance = 0;
+    /// Taking over from it has failed, for what its disk said.
+    bool is_broken = false;
     /// Where it ends, in whole pages; 0 if that is not known. For texts.
     SectorCount size{};
 };
@@ -126,11 +128,13 @@ struct Start {
     /// The newest age; the new one forks off it (`first_form`).
     Form base{};
     /// Attached nodes, of which one is the source and the others join: best first, those not
-    /// restarted since they were seen last. After a clean stop (base.stopped_cleanly) all of them
-    /// may be attached at once.
+    /// broken, and not restarted since they were seen last. After a clean stop
+    /// (base.stopped_cleanly) all of them may be attached at once.
     std::vector<Member> sources{};
     std::vector<Joiner> joiners{};
     std::vector<Member> witnesses{};
+    /// Of those, the ones that went with a side that a person gave up.
+    std::vector<Cookie> given_up_witnesses{};
     std::vector<LeftOut> left_out{};
     /// What --force overrode.
     std::vector<Obstacle> overridden{};

@@ -180,6 +180,27 @@ TEST(Starting, refuses_sides_that_went_on_apart_until_one_is_chosen) {
     expect_refuse(keeping(both, 0xc7), Kind::diverged);
 }
 
+TEST(Starting, gives_a_witness_up_that_went_with_the_other_side) {
+    const Form both = form_of(2, Quorum::majority, 1);
+    const Form left = forked(both, 0xd, 0);
+    const Form right = forked(both, 0xe, 1);
+    const auto seen = situation({place(0, left), away(1), place(2, right)});
+    const Start start = expect_start(keeping(seen, 0xc0));
+    EXPECT_THAT(cookies(start.sources), ElementsAre(0xc0));
+    EXPECT_THAT(cookies(start.witnesses), ElementsAre(0xc2));
+    EXPECT_THAT(start.given_up_witnesses, ElementsAre(0xc2));
+    // One that knows no other way is none of those.
+    const auto calm = situation({place(0, left), away(1), place(2, both)});
+    EXPECT_TRUE(expect_start(calm).given_up_witnesses.empty());
+}
+
+TEST(Starting, prefers_a_source_whose_disk_has_not_failed) {
+    auto seen = situation({place(0, form_of(2)), place(1, form_of(2))});
+    EXPECT_THAT(cookies(expect_start(seen).sources), ElementsAre(0xc0, 0xc1));
+    seen.places[0].is_broken = true;
+    EXPECT_THAT(cookies(expect_start(seen).sources), ElementsAre(0xc1, 0xc0));
+}
+
 TEST(Starting, from_a_declared_copy_goes_on_from_what_the_head_left) {
     const Form old = form_of(2);
     const Form newer = next(old, {0});

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <iterator>
 
 #include "base/check.h"
 #include "base/log.h"
@@ -19,6 +20,8 @@ using metadata::NodeRecord;
 constexpr io::Duration kLookAgainAfter = 1s;
 /// How long a node may take to say how large it is, before another one is looked at.
 constexpr io::Duration kAnswerMax = 3s;
+/// How long what a person forces counts: he has seen what it overrides now, not what may come.
+constexpr io::Duration kForceMax = 60s;
 /// Places that are not there yet are waited for a moment, lest the first ones that come decide.
 constexpr io::Duration kGatherAtStart = 500ms;
 
@@ -45,6 +48,7 @@ MirroredStorage::MirroredStorage(Surroundings& around, Settings settings)
     : Storage(around, std::move(settings)) {
     settings_.mirror.timing.name = settings_.name;
     settings_.mirror.timing.hold = settings_.hold;
+    settings_.mirror.timing.takeover = settings_.mirror.takeover;
 }
 
 MirroredStorage::~MirroredStorage() = default;
@@ -67,7 +71,7 @@ Outcome<> MirroredStorage::start(const Overruling& overruling) {
     metadata_memory_ = std::move(metadata_memory);
     copies_memory_ = std::move(copies_memory);
     stopping_ = is_final_ = was_fenced_ = begins_anew_ = false;
-    overruling_ = overruling;
+    say(overruling);
     left_.reset();
     is_started_ = true;
     reason_ = "its nodes are being opened";
@@ -132,6 +136,11 @@ void MirroredStorage::note(std::string reason, bool is_final) {
     changes_.wake_all();
 }
 
+void MirroredStorage::say(const Overruling& overruling) {
+    overruling_ = overruling;
+    overruling_until_ = around_.world.clock.now() + kForceMax;
+}
+
 async::Task<metadata::Situation> MirroredStorage::look() {
     metadata::Situation situation{.storage_name = name(), .head_id = around_.head.id};
     // Nodes that have grown have their superblocks where they ended before.
@@ -153,6 +162,13 @@ async::Task<metadata::Situation> MirroredStorage::look() {
         if (is_complete || sizes.empty()) break;
     }
     note_ends_of(situation);
+    if (overruling_.force && around_.world.clock.now() >= overruling_until_) {
+        log::warning(
+            "storage {}: what was said by force could not be done in {} s, and counts no "
+            "more",
+            name(), kForceMax / 1s);
+        overruling_ = {.keep = overruling_.keep, .is_there = overruling_.is_there};
+    }
     situation.force = overruling_.force;
     situation.keep = overruling_.keep;
     situation.clean = overruling_.clean;
@@ -236,9 +252,12 @@ async::Task<void> MirroredStorage::assemble() {
         if (done) {
             overruling_ = {};
             left_.reset();
+            for (const auto& place : places_) place->note_broken(false);
             co_return;
         }
         note(done.error().text, false);
+        if (const auto broken = mirror_ != nullptr ? mirror_->broken() : std::nullopt)
+            if (Place* const place = find(*broken)) place->note_broken(true);
         co_await take_down(around_.world.clock.now());
     }
     co_await release_all();
@@ -382,7 +401,8 @@ async::Task<Outcome<>> MirroredStorage::take_over(const metadata::Start& start) 
     std::vector<Cookie> attached;
     std::vector<Cookie> others;
     for (const metadata::Member& source : start.sources) {
-        if (attached.empty() || start.base.stopped_cleanly)
+        const bool is_broken = places_[source.place]->is_broken();
+        if (attached.empty() || (start.base.stopped_cleanly && !is_broken))
             attached.push_back(source.cookie);
         else
             others.push_back(source.cookie);
@@ -393,6 +413,7 @@ async::Task<Outcome<>> MirroredStorage::take_over(const metadata::Start& start) 
         log::warning("storage {}: by force, although {}", name(), obstacle.text);
     const metadata::Head head{.id = around_.head.id, .incarnation = around_.head.incarnation};
     Form first = metadata::first_form(start, attached, draw(around_.world.random), head);
+    first.takeover = settings_.mirror.takeover;
     make_mirror(start.base);
     mirror::Takeover takeover{.first = std::move(first),
                               .source = attached.front(),
@@ -400,6 +421,7 @@ async::Task<Outcome<>> MirroredStorage::take_over(const metadata::Start& start) 
                               .is_declared = start.is_declared};
     for (const metadata::Joiner& joiner : start.joiners)
         if (joiner.is_all_stale) takeover.given_up.push_back(joiner.member.cookie);
+    std::ranges::copy(start.given_up_witnesses, std::back_inserter(takeover.given_up));
     co_return co_await mirror_->assemble(std::move(takeover));
 }
 
@@ -440,6 +462,15 @@ async::Task<void> MirroredStorage::find_nodes() {
         if (stopping_ || !mirror_->fenced().empty()) co_return;
         if (place.is_in_hand()) continue;
         Cookie cookie = place.cookie().value_or(0);
+        if (const Place* const other = other_place_of(place)) {
+            // What that one has sent, and not made durable, nobody would send again.
+            place.forget_node();
+            if (place.note_stranger(fmt::format("is node {:016x}, which is at {} already: the same "
+                                                "disk by two ways, or a copy of it; name it once",
+                                                cookie, other->name())))
+                log::warning("storage {}: {} {}", name(), place.name(), place.why_stranger());
+            continue;
+        }
         if (is_new_node(place, seen, cookie)) {
             place.become_node(cookie);
         } else if (cookie == 0 || mirror_->form().find(cookie) == nullptr ||
@@ -454,6 +485,14 @@ async::Task<void> MirroredStorage::find_nodes() {
         place.note_stranger({});
         mirror_->found(cookie, place, place.is_local());
     }
+}
+
+/// Another one that has been found to be the same node; null: none.
+const Place* MirroredStorage::other_place_of(const Place& place) const {
+    for (const auto& other : places_)
+        if (other.get() != &place && place.cookie() && other->cookie() == place.cookie())
+            return other.get();
+    return nullptr;
 }
 
 /// It was added, and has not got its first superblock yet: the table has one that nobody has seen,

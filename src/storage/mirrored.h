@@ -67,6 +67,7 @@ class MirroredStorage final : public Storage,
 
     async::Task<void> run();
     async::Task<void> assemble();
+    void say(const Overruling& overruling);
     async::Task<metadata::Situation> look();
     void note_ends_of(const metadata::Situation& situation);
     async::Task<bool> claim(const std::vector<std::size_t>& wanted, bool by_force);
@@ -78,6 +79,7 @@ class MirroredStorage final : public Storage,
     [[nodiscard]] Outcome<metadata::Form> new_form() const;
     async::Task<void> serve();
     async::Task<void> find_nodes();
+    [[nodiscard]] const Place* other_place_of(const Place& place) const;
     [[nodiscard]] bool is_new_node(const Place& place, const metadata::Place& seen,
                                    metadata::Cookie& cookie) const;
     async::Task<void> close_those_that_left();
@@ -94,7 +96,10 @@ class MirroredStorage final : public Storage,
     [[nodiscard]] Outcome<const metadata::NodeRecord*> record_of(node::Cookie node) const;
     async::Task<Outcome<Place*>> open_newcomer(MemberSpec spec, Adding adding,
                                                io::TimePoint deadline);
-    async::Task<Outcome<>> check_newcomer(Place& place, Adding adding);
+    async::Task<Outcome<>> check_newcomer(Place& place, Adding adding,
+                                          metadata::Cookie replaced = 0);
+    async::Task<Outcome<>> replace_in_place(Place& place, metadata::NodeRecord record,
+                                            Adding adding, io::TimePoint deadline);
     async::Task<Outcome<>> take_in(Place& place, Adding adding, io::TimePoint deadline);
     [[nodiscard]] bool is_last_clean(node::Cookie node) const;
     [[nodiscard]] std::optional<node::Cookie> heir_of(node::Cookie node) const;
@@ -113,6 +118,7 @@ class MirroredStorage final : public Storage,
 
     bool is_started_ = false;
     Overruling overruling_;
+    io::TimePoint overruling_until_;      // where it is by force
     bool begins_anew_ = false;            // as a person has said
     std::optional<metadata::Form> left_;  // by that
     std::size_t commands_ = 0;            // that use the mirror

@@ -111,8 +111,10 @@ async::Task<Outcome<Place*>> MirroredStorage::open_newcomer(MemberSpec spec, Add
     co_return std::unexpected(explain(spec, "was not added", std::move(fit)).error());
 }
 
-/// What lies there may be overwritten. Makes it blank.
-async::Task<Outcome<>> MirroredStorage::check_newcomer(Place& place, Adding adding) {
+/// What lies there may be overwritten. Makes it blank. `replaced`: of the node whose disk it takes
+/// the place of, or 0.
+async::Task<Outcome<>> MirroredStorage::check_newcomer(Place& place, Adding adding,
+                                                       metadata::Cookie replaced) {
     const metadata::Place seen = co_await place.look({});
     place.forget_node();
     CO_TRY_VOID(check_serving());
@@ -124,6 +126,11 @@ async::Task<Outcome<>> MirroredStorage::check_newcomer(Place& place, Adding addi
         co_return Outcome<>{};
     const auto* const superblock = std::get_if<metadata::Superblock>(&seen.seen);
     const metadata::Form& form = mirror_->form();
+    if (superblock != nullptr && superblock->cookie == replaced &&
+        superblock->form.storage_id == form.storage_id)
+        co_return refuse(ErrorCode::exists,
+                         "it is the disk that was there: 'dst node mark-dirty' has all of it "
+                         "compared and copied anew");
     if (superblock != nullptr && form.find(superblock->cookie) != nullptr &&
         superblock->form.storage_id == form.storage_id)
         co_return refuse(ErrorCode::exists,
@@ -169,8 +176,10 @@ async::Task<Outcome<>> MirroredStorage::take_in(Place& place, Adding adding,
         events_.wake_all();
         co_return added;
     }
-    (adding.is_witness ? settings_.mirror.witnesses : settings_.members)
-        .push_back(place.member().spec());
+    auto& specs = adding.is_witness ? settings_.mirror.witnesses : settings_.members;
+    // It may have been named before it was one.
+    if (std::ranges::find(specs, place.name(), &MemberSpec::type) == specs.end())
+        specs.push_back(place.member().spec());
     log::info("storage {}: {} added as node {:016x}", name(), place.name(), cookie);
     changes_.wake_all();
     co_return added;
@@ -272,6 +281,27 @@ Outcome<> MirroredStorage::forget_place(const std::string& type) {
     return {};
 }
 
+/// Another disk stands where the node's was: it becomes that node, of which nothing is right.
+async::Task<Outcome<>> MirroredStorage::replace_in_place(Place& place, NodeRecord record,
+                                                         Adding adding, io::TimePoint deadline) {
+    if (!place.is_connected()) co_return refuse(ErrorCode::not_found, place.reason());
+    if (place.size() != record.size)
+        co_return refuse(
+            ErrorCode::no_space,
+            fmt::format("it has {} sectors, and the disk that was there had {}: show it under "
+                        "another name, and replace the node by that",
+                        place.size().value(), record.size.value()));
+    place.take_in_hand(true);
+    const Outcome<> fit = co_await check_newcomer(place, adding, record.cookie);
+    place.become_node(record.cookie);
+    place.take_in_hand(false);
+    mirror_changed();
+    CO_TRY_VOID(fit);
+    CO_TRY_VOID(check_serving());
+    if (record.is_witness) co_return Outcome<>{};
+    co_return co_await mirror_->roster().distrust(record.cookie, deadline);
+}
+
 async::Task<Outcome<>> MirroredStorage::replace_node(node::Cookie node, MemberSpec spec,
                                                      Adding adding, io::TimePoint deadline) {
     const Command command(*this);
@@ -283,6 +313,9 @@ async::Task<Outcome<>> MirroredStorage::replace_node(node::Cookie node, MemberSp
                         "sync, so that there is no copy less meanwhile",
                         record->type, spec.type, record->type));
     adding.is_witness = record->is_witness;
+    if (Place* const place = find(node); place != nullptr && place->name() == spec.type)
+        co_return explain(spec, "was not replaced",
+                          co_await replace_in_place(*place, *record, adding, deadline));
     // All that may be refused comes first: a node less is worse than a node that is not there.
     CO_TRY(Place* const place, co_await open_newcomer(spec, adding, deadline));
     if (const Outcome<> out = co_await take_out(node, deadline); !out) {
@@ -325,7 +358,7 @@ async::Task<Outcome<>> MirroredStorage::mark_clean(node::Cookie node, bool force
                              fmt::format("{} lacks changes, and other nodes have them: they are "
                                          "copied to it by themselves",
                                          record->type));
-        overruling_ = {.force = true, .clean = node};
+        say({.force = true, .clean = node});
         begins_anew_ = true;
     } else {
         CO_TRY_VOID(overrule({.force = true, .clean = node}));
@@ -342,7 +375,7 @@ Outcome<> MirroredStorage::overrule(const Overruling& overruling) {
     if (is_formed())
         return refuse(ErrorCode::exists,
                       fmt::format("storage '{}' runs: there is nothing to overrule", name()));
-    overruling_ = overruling;
+    say(overruling);
     is_final_ = false;
     events_.wake_all();
     return {};

@@ -88,7 +88,7 @@ NodeStatus MirroredStorage::status_of(const Place& place) const {
 /// Where a node was by what the configuration calls it, though it is not there now; null: nowhere.
 Place* MirroredStorage::find_lost(const NodeRecord& record) const {
     for (const auto& place : places_)
-        if (!place->cookie() && !place->is_leaving() &&
+        if (!place->cookie() && !place->is_leaving() && !place->is_in_hand() &&
             metadata::cut_type(place->name()) == record.type)
             return place.get();
     return nullptr;

@@ -16,6 +16,9 @@ constexpr io::Duration kLookAgainAfter = std::chrono::seconds(1);
 /// And asked how large it is no sooner than this, which takes a new connection; for so long.
 constexpr io::Duration kAskSizeEach = std::chrono::seconds(10);
 constexpr io::Duration kAnswerMax = std::chrono::seconds(3);
+/// How long a look may take, and a claim, which waits for what another head has there under way.
+constexpr io::Duration kLookMax = std::chrono::seconds(10);
+constexpr io::Duration kClaimMax = std::chrono::seconds(30);
 
 /// Pings keep the lease, which is half of takeover: several of them, so that one may be late.
 io::Duration ping_each(const Settings& settings) { return settings.mirror.takeover / 10; }
@@ -99,7 +102,12 @@ async::Task<metadata::Place> Place::look(std::vector<SectorCount> sizes) {
         async::Semaphore& looking;
         ~Turn() { looking.release(); }
     } const turn{looking_};
-    metadata::Place place{.name = name(), .can_reserve = is_local() || can_reserve()};
+    // Its exporter may answer pings while its disk hangs, and others wait for their turn.
+    auto late = [this] { drop(); };
+    io::Deadline<decltype(late)> timer(late);
+    timer.arm(around_.world.clock, around_.world.clock.now() + kLookMax);
+    metadata::Place place{
+        .name = name(), .can_reserve = is_local() || can_reserve(), .is_broken = is_broken_};
     cookie_.reset();
     if (!is_connected()) {
         place.seen = metadata::Unreachable{member_.reason()};
@@ -217,6 +225,9 @@ async::Task<Outcome<>> Place::claim(bool by_force) {
     is_used_ = true;
     if (!can_reserve()) co_return Outcome<>{};
     node::Remote& remote = *member_.remote();
+    auto late = [this] { drop(); };
+    io::Deadline<decltype(late)> timer(late);
+    timer.arm(around_.world.clock, around_.world.clock.now() + kClaimMax);
     const auto now = co_await remote.read_reservation();
     if (!now)
         co_return refuse(now.error().code,

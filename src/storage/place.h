@@ -48,6 +48,9 @@ class Place final : public mirror::Backing, private node::Gate {
     /// Looks at the superblock, at the device's end and at those of `sizes` that fit, and at the
     /// reservation. Suspends.
     async::Task<metadata::Place> look(std::vector<SectorCount> sizes);
+    /// Taking over from it failed for its disk: others that have all of the data are better.
+    void note_broken(bool is_broken) { is_broken_ = is_broken; }
+    [[nodiscard]] bool is_broken() const { return is_broken_; }
     /// It is connected, and has not been looked at lately.
     [[nodiscard]] bool is_to_be_looked_at();
     /// It was looked at, and could not be read: it is worth while to try again some time later.
@@ -119,6 +122,7 @@ class Place final : public mirror::Backing, private node::Gate {
     std::string why_stranger_;
     bool is_in_hand_ = false;
     bool has_failed_look_ = false;
+    bool is_broken_ = false;
     async::Semaphore looking_{1};  // one at a time
     bool is_leaving_ = false;
     bool is_used_ = false;  // a plain one, since we began to write to it

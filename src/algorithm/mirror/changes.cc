@@ -85,6 +85,13 @@ bool Changes::intent_is_durable(RegionRange regions) {
     return is_durable;
 }
 
+/// Data that nobody else keeps must stay until the last node has let go of it.
+async::Task<void> Changes::data_is_free(Delivery& delivery) {
+    const block::Request& request = delivery.request;
+    const bool is_lent = request.buffer == nullptr && !request.data.empty();
+    while (is_lent && delivery.running > 0) co_await delivery.changed.wait();
+}
+
 async::Task<Result<>> Changes::carry_out(Request& request, RegionRange regions) {
     Result<> done;
     bool is_fresh = false;
@@ -95,8 +102,7 @@ async::Task<Result<>> Changes::carry_out(Request& request, RegionRange regions) 
         Delivery& delivery = core_.deliveries.take(request);
         sender_.send_change(delivery, regions);
         done = co_await sender_.finish(delivery);
-        // Data that nobody else keeps must stay until the last node has let go of it.
-        while (request.buffer == nullptr && delivery.running > 0) co_await delivery.changed.wait();
+        co_await data_is_free(delivery);
         core_.deliveries.release(delivery);
         if (!done && !core_.is_over()) core_.regions->make_uneven(regions);
     }
@@ -137,8 +143,7 @@ async::Task<Result<>> Changes::first_change(Request& request, RegionRange region
             Delivery& delivery = core_.deliveries.take(request);
             sender_.send_change(delivery, regions);
             done = co_await sender_.finish(delivery);
-            while (request.buffer == nullptr && delivery.running > 0)
-                co_await delivery.changed.wait();
+            co_await data_is_free(delivery);
             core_.deliveries.release(delivery);
             request.fua = fua;
         }

@@ -26,6 +26,7 @@ class Changes {
 
   private:
     [[nodiscard]] bool intent_is_durable(RegionRange regions);
+    static async::Task<void> data_is_free(Delivery& delivery);
     async::Task<Result<>> carry_out(block::Request& request, RegionRange regions);
     async::Task<Result<>> first_change(block::Request& request, RegionRange regions);
     [[nodiscard]] Result<std::optional<block::Request>> adapted(

@@ -29,6 +29,8 @@ struct Settings {
     io::Duration slow = std::chrono::seconds(30);
     /// How long requests wait when no copy can answer; none: for ever.
     std::optional<io::Duration> hold{};
+    /// As this head claims its nodes: others take them no sooner after it was heard of last.
+    io::Duration takeover = std::chrono::seconds(10);
     ReadPolicy read_policy = ReadPolicy::nearest;
     /// The resync window, and how often its worker looks when there is nothing to do.
     SectorCount resync_size{2048};
@@ -138,6 +140,8 @@ struct Core {
     template <typename Writer>
     void begin_writing(Node& node, Writer& writer) {
         ++node.writers;
+        // Who has stopped the others knows nothing of this one.
+        if (is_stopping) writer.stop();
         scope.spawn([](Core& core, Node& its, Writer& runs) -> async::Task<void> {
             co_await runs.run();
             --its.writers;

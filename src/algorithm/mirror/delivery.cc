@@ -19,6 +19,7 @@ Delivery& Deliveries::take(const block::Request& request) {
     }
     delivery.is_owned = true;
     if (active_.empty()) tick();
+    delivery.begun = now_;
     active_.push_back(delivery);
     return delivery;
 }
@@ -63,13 +64,21 @@ void Deliveries::release(Delivery& delivery) {
     if (delivery.running == 0) recycle(delivery);
 }
 
-async::Task<Result<>> Deliveries::ask(Node& node, const block::Request& request) {
+async::Task<Result<>> Deliveries::ask(Node& node, const block::Request& request,
+                                      io::TimePoint deadline) {
     Delivery& delivery = take(request);
     send(delivery, node);
-    while (!delivery.is_settled()) co_await delivery.changed.wait();
+    bool is_late = false;
+    while (!delivery.is_settled() && !is_late) {
+        if (deadline == io::TimePoint::max())
+            co_await delivery.changed.wait();
+        else
+            is_late = !co_await io::wait_until(clock_, delivery.changed, deadline);
+    }
     const Delivery::Part& part = delivery.parts.front();
     Result<> result = fail(ErrorCode::node_lost, "the node has left");
-    if (!part.is_excused()) result = part.result;
+    if (!part.is_excused())
+        result = part.is_done ? part.result : fail(ErrorCode::timed_out, "it does not answer");
     release(delivery);
     co_return result;
 }

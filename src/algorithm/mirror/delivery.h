@@ -36,6 +36,7 @@ struct Delivery : ListHook<> {
     std::vector<Part> parts;
     std::size_t running = 0;
     bool is_owned = false;  // somebody waits for it
+    io::TimePoint begun;
     /// When an attached node had answered as the first one.
     std::optional<io::TimePoint> first_answer;
     async::WaitQueue changed;
@@ -69,8 +70,10 @@ class Deliveries {
     /// The caller waits no longer.
     void release(Delivery& delivery);
     /// Sends `request` to one node and waits for its answer, or until the node has left
-    /// (`node_lost`). Data, of reads too, is to lie in `request.buffer`. Suspends.
-    async::Task<Result<>> ask(Node& node, const block::Request& request);
+    /// (`node_lost`), or until `deadline` (`timed_out`; it may still be answered). Data, of reads
+    /// too, is to lie in `request.buffer`. Suspends.
+    async::Task<Result<>> ask(Node& node, const block::Request& request,
+                              io::TimePoint deadline = io::TimePoint::max());
 
     /// A node has left, or something else changed that who waits may look at.
     void wake_all();

@@ -88,7 +88,7 @@ async::Task<Outcome<>> Growing::grow(io::TimePoint deadline) {
     if (done) {
         // From here to the end of preparing no age is sent that the new superblocks don't know.
         core_.holds_ages = true;
-        done = co_await zero_halves(to);
+        done = co_await zero_halves(to, deadline);
         if (done) done = co_await prepare(to, deadline);
         if (done) switch_over();
         core_.holds_ages = false;
@@ -147,30 +147,36 @@ async::Task<Outcome<>> Growing::settle(io::TimePoint deadline) {
     }
 }
 
-async::Task<Result<>> Growing::ask_all(const Request& request) {
-    for (Node* const node : data_nodes())
-        CO_TRY_VOID(co_await core_.deliveries.ask(*node, request));
-    co_return Result<>{};
-}
-
 /// Where regions are merged: a part that was never written reads as zeroes, whatever is there; with
 /// one that was it becomes a region that shows what is there.
-async::Task<Outcome<>> Growing::zero_halves(const Shape& to) {
+async::Task<Outcome<>> Growing::zero_halves(const Shape& to, io::TimePoint deadline) {
     Shape at = core_.shape();
     if (at.region_shift == to.region_shift) co_return Outcome<>{};
     Bitmap unwritten = core_.bits().unwritten();
-    Result<> done;
     for (; at.region_shift < to.region_shift; ++at.region_shift) {
         const Bitmap halves = metadata::zeroes_before_merging(unwritten);
-        for (auto run = halves.next_run(RegionIndex(0)); done && run;
-             run = halves.next_run(run->end()))
-            done = co_await ask_all({.op = Op::write_zeroes, .range = at.sectors_of(*run)});
+        for (auto run = halves.next_run(RegionIndex(0)); run; run = halves.next_run(run->end())) {
+            const Request zeroes{.op = Op::write_zeroes, .range = at.sectors_of(*run)};
+            CO_TRY_VOID(co_await ask_in_time(zeroes, deadline));
+        }
         unwritten = metadata::merged_if_all(unwritten);
     }
-    if (done) done = co_await ask_all({.op = Op::flush});
-    if (done) co_return Outcome<>{};
-    co_return refuse(done.error().code, fmt::format("making unwritten regions zero failed: {}",
-                                                    to_string(done.error().code)));
+    co_return co_await ask_in_time({.op = Op::flush}, deadline);
+}
+
+/// All nodes, of which none may leave meanwhile: nobody is waited for who is lost, or hangs.
+async::Task<Outcome<>> Growing::ask_in_time(Request request, io::TimePoint deadline) {
+    request.if_connected = true;
+    for (Node* const node : data_nodes()) {
+        if (core_.is_over() || is_given_up_)
+            co_return refuse(ErrorCode::cancelled, "the storage is being stopped");
+        const Result<> done = co_await core_.deliveries.ask(*node, request, deadline);
+        if (!done)
+            co_return refuse(done.error().code,
+                             fmt::format("making unwritten regions of {} zero failed: {}",
+                                         node->type, to_string(done.error().code)));
+    }
+    co_return Outcome<>{};
 }
 
 /// Its metadata of the new size is written where it will be.

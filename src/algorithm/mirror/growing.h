@@ -44,7 +44,7 @@ class Growing {
   private:
     async::Task<Outcome<>> settle(io::TimePoint deadline);
     [[nodiscard]] bool is_settled();
-    async::Task<Outcome<>> zero_halves(const Shape& to);
+    async::Task<Outcome<>> zero_halves(const Shape& to, io::TimePoint deadline);
     async::Task<Outcome<>> prepare(const Shape& to, io::TimePoint deadline);
     [[nodiscard]] bool is_prepared() const;
     [[nodiscard]] std::string obstacle() const;
@@ -53,7 +53,7 @@ class Growing {
     void stop_writers();
     [[nodiscard]] bool forget_writers();
     async::Task<void> erase_old_superblocks();
-    async::Task<Result<>> ask_all(const block::Request& request);
+    async::Task<Outcome<>> ask_in_time(block::Request request, io::TimePoint deadline);
     [[nodiscard]] std::vector<Node*> data_nodes() const;
 
     Core& core_;

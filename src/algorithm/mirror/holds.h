@@ -1,4 +1,5 @@
-// Holds on regions, for as long as they live: a change under way; a lock against changes.
+// Holds, for as long as they live: on a region, a change under way, or a lock against changes; on a
+// node, a task that uses it, or a read.
 #pragma once
 
 #include "algorithm/mirror/core.h"
@@ -22,6 +23,42 @@ class Entered {
   private:
     Core& core_;
     const RegionRange range_;
+};
+
+/// The node and its backing stay, and the mirror does not grow.
+class InUse {
+  public:
+    InUse(Core& core, Node& node) : core_(core), node_(node) { ++node_.tasks; }
+    ~InUse() {
+        --node_.tasks;
+        core_.progress.wake_all();
+    }
+    InUse(const InUse&) = delete;
+    InUse& operator=(const InUse&) = delete;
+
+  private:
+    Core& core_;
+    Node& node_;
+};
+
+/// A request under way that changes nothing: who answers none for long is too slow.
+class Reading {
+  public:
+    Reading(Core& core, Node& node) : core_(core), node_(node) {
+        ++node_.in_flight;
+        if (node_.reads++ == 0) node_.reads_wait_since = core_.deliveries.now();
+    }
+    ~Reading() {
+        --node_.in_flight;
+        --node_.reads;
+        node_.reads_wait_since = core_.deliveries.now();
+    }
+    Reading(const Reading&) = delete;
+    Reading& operator=(const Reading&) = delete;
+
+  private:
+    Core& core_;
+    Node& node_;
 };
 
 /// Nobody begins a change there.

@@ -2,6 +2,9 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
+#include "algorithm/mirror/holds.h"
 #include "base/check.h"
 #include "base/log.h"
 #include "metadata/assembly.h"
@@ -15,22 +18,8 @@ using namespace std::chrono_literals;
 
 /// One that can't be taken in as it is, or was not to be had, is looked at again after this time.
 constexpr io::Duration kLookAgainAfter = 5s;
-
-/// As long as it lives the node and its backing stay.
-class Use {
-  public:
-    Use(Core& core, Node& node) : core_(core), node_(node) { ++node_.tasks; }
-    ~Use() {
-        --node_.tasks;
-        core_.progress.wake_all();
-    }
-    Use(const Use&) = delete;
-    Use& operator=(const Use&) = delete;
-
-  private:
-    Core& core_;
-    Node& node_;
-};
+/// How long reading a page may take: a disk that hangs has an exporter that answers pings.
+constexpr io::Duration kAnswerMax = 30s;
 
 }  // namespace
 
@@ -48,7 +37,7 @@ async::Task<void> Joining::take_in(Node& node) {
     node.backing->accept_losses();  // what it lacks is known
     const std::uint64_t membership = node.membership;
     const auto is_still_in = [&] { return node.membership == membership && !core_.is_over(); };
-    const Use use(core_, node);
+    const InUse use(core_, node);
     const std::uint64_t medium = node.backing->instance();
     const Outcome<> looked = co_await look_at(node);
     if (!is_still_in()) co_return;
@@ -75,7 +64,7 @@ void Joining::admit(Node& node) {
 }
 
 async::Task<void> Joining::bring_up(Node& node) {
-    const Use use(core_, node);
+    const InUse use(core_, node);
     const std::uint64_t membership = node.membership;
     const auto is_still_in = [&] { return node.membership == membership && !core_.is_over(); };
     const Bitmap& stale = core_.bits().stale(node.slot);
@@ -228,7 +217,13 @@ async::Task<Result<Bitmap>> Joining::load_bitmap(Node& node, BitmapName name, Bi
         Request request{
             .op = Op::read, .range = layout->page(name, page), .data = bytes, .buffer = &buffer};
         request.if_connected = true;
-        CO_TRY_VOID(co_await core_.deliveries.ask(node, request));
+        const Result<> done =
+            co_await core_.deliveries.ask(node, request, core_.world.clock.now() + kAnswerMax);
+        // A sector that can't be read is one that is damaged.
+        if (!done && done.error().code == ErrorCode::io_error)
+            std::ranges::fill(bytes, std::byte{0xFF});
+        else
+            CO_TRY_VOID(done);
         const metadata::DamagedSectors bad =
             metadata::decode_page(bytes, core_.form->storage_id, name, page, bitmap);
         for (unsigned sector = 0; sector < metadata::kPageSectorCount; ++sector)

@@ -14,7 +14,7 @@ std::optional<io::TimePoint> Lease::vouched_at(const Node& node, io::TimePoint n
 /// Until when those who have to have vouched; nothing if one of them does not.
 std::optional<io::TimePoint> Lease::vouched_until() const {
     const io::TimePoint now = core_.world.clock.now();
-    const io::Duration half = core_.form->takeover / 2;
+    const io::Duration half = core_.settings.takeover / 2;
     if (core_.form->quorum == metadata::Quorum::none) {
         io::TimePoint first = now;
         for (const auto& node : core_.nodes) {

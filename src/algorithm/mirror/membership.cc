@@ -417,6 +417,11 @@ void Membership::note_losses(Node& node) {
     log::error("storage {}: {} has lost changes, and nobody else has them", core_.settings.name,
                node.type);
     node.backing->accept_losses();
+    // Others may have what it lost: those that are coming in.
+    const auto may_have_it = [&](const auto& other) {
+        return other.get() != &node && other->takes_part();
+    };
+    if (std::ranges::any_of(core_.nodes, may_have_it)) core_.regions->doubt_unsettled();
     core_.owner.mirror_lost_changes();
     core_.changed();
 }

@@ -16,6 +16,8 @@ using metadata::NodeRecord;
 
 namespace {
 
+/// How long a node may take to flush what it had when it is taken over.
+constexpr io::Duration kFlushMax = std::chrono::seconds(60);
 /// A takeover that is not in force by then is given up: another head may wait for what this one has
 /// claimed, as this one does for what that one has.
 constexpr io::Duration kTakeoverMax = std::chrono::seconds(10);
@@ -143,6 +145,7 @@ async::Task<Outcome<>> Mirror::assemble(Takeover takeover) {
     for (const metadata::Cookie cookie : takeover.given_up)
         if (Node* const given_up = core_.find(cookie)) {
             given_up->is_given_up = true;
+            if (given_up->is_witness) continue;
             core_.bits().set(Bits::stale_of(given_up->slot),
                              {RegionIndex(0), core_.shape().regions()});
         }
@@ -173,6 +176,11 @@ async::Task<Outcome<>> Mirror::assemble(Takeover takeover) {
     co_return Outcome<>{};
 }
 
+/// One that is lost comes back, and is as good as before.
+void Mirror::note_broken(const Node& node, Error error) {
+    if (error.code != ErrorCode::node_lost && !core_.is_over()) broken_ = node.cookie;
+}
+
 void Mirror::declare_bits(const Node& source) {
     const RegionRange all{RegionIndex(0), core_.shape().regions()};
     for (const auto& node : core_.nodes)
@@ -187,10 +195,13 @@ async::Task<Outcome<>> Mirror::take_as_attached(Node& node) {
         co_return refuse(fmt::format("the superblock of {} can't be read", node.type));
     node.sequence = found->sequence;
     // What it took and did not make durable is so from here on (rule 6).
-    const Result<> flushed = co_await core_.deliveries.ask(node, {.op = Op::flush});
-    if (!flushed)
+    const Result<> flushed = co_await core_.deliveries.ask(
+        node, {.op = Op::flush, .if_connected = true}, core_.world.clock.now() + kFlushMax);
+    if (!flushed) {
+        note_broken(node, flushed.error());
         co_return refuse(flushed.error().code, fmt::format("flushing {} failed: {}", node.type,
                                                            to_string(flushed.error().code)));
+    }
     core_.become(node, NodeEvent::found, "attached");
     core_.become(node, NodeEvent::named, "attached");
     node.is_known = true;
@@ -225,6 +236,7 @@ async::Task<Outcome<>> Mirror::load_one(Node& source, BitmapName name,
                                         const std::vector<metadata::Cookie>& others) {
     Bitmap damaged(core_.shape().regions());
     auto loaded = co_await joining_.load_bitmap(source, name, damaged);
+    if (!loaded) note_broken(source, loaded.error());
     if (!loaded)
         co_return refuse(loaded.error().code,
                          fmt::format("reading the bitmaps of {} failed: {}", source.type,

@@ -52,7 +52,7 @@ struct Takeover {
     metadata::Form first;
     metadata::Cookie source = 0;
     std::vector<metadata::Cookie> others{};
-    /// They went another way, which was given up: they join, and all of them is copied.
+    /// They went another way, which was given up: they join, and all of their data is copied.
     std::vector<metadata::Cookie> given_up{};
     /// The source's data is right because a person says so: no bitmap counts, and all other nodes
     /// are all stale.
@@ -67,6 +67,8 @@ class Mirror {
            metadata::Form form, Owner& owner);
     ~Mirror();
 
+    /// The node for whose disk `assemble` failed; nothing if that was not why.
+    [[nodiscard]] std::optional<metadata::Cookie> broken() const { return broken_; }
     /// Where a node of the table is. Before `create` and `assemble` for those that take part in
     /// them; others join when they answer. Outlives the mirror.
     void found(metadata::Cookie cookie, Backing& backing, bool is_local);
@@ -146,6 +148,7 @@ class Mirror {
   private:
     async::Task<Outcome<>> load_bits(Node& source, const Takeover& takeover);
     void declare_bits(const Node& source);
+    void note_broken(const Node& node, Error error);
     async::Task<Outcome<>> load_one(Node& source, BitmapName name,
                                     const std::vector<metadata::Cookie>& others);
     async::Task<Outcome<>> take_as_attached(Node& node);
@@ -172,6 +175,7 @@ class Mirror {
     Growing growing_;
     Watch watch_;
     bool is_watching_ = false;
+    std::optional<metadata::Cookie> broken_;
     async::Scope scope_;  // last: its tasks use all of the above
 };
 

@@ -388,6 +388,115 @@ TEST_F(MirrorTest, what_the_last_copy_has_lost_is_told) {
     });
 }
 
+TEST_F(MirrorTest, copies_that_have_lost_different_things_become_equal) {
+    run([](MirrorTest& t) -> Task<void> {
+        co_await t.create(2);
+        for (const std::uint64_t at : {0u, 256u}) EXPECT_TRUE(co_await t.write(at, 8, 1));
+        EXPECT_TRUE(co_await t.flush());
+        for (const std::uint64_t at : {0u, 256u}) EXPECT_TRUE(co_await t.write(at, 8, 2));
+        t.nodes[1]->forgets = {SectorIndex(256), SectorCount(8)};
+        for (const auto& node : t.nodes) node->loses_at_flush = true;
+        EXPECT_FALSE(co_await t.flush());
+        EXPECT_EQ(t.losses, 2);
+        // From one of them, and always from that one.
+        const int first = co_await t.read(0);
+        const int second = co_await t.read(256);
+        EXPECT_EQ(first + second, 2);
+        for (int round = 0; round < 4; ++round) {
+            EXPECT_EQ(co_await t.read(0), first);
+            EXPECT_EQ(co_await t.read(256), second);
+        }
+        co_await t.until([&] { return t.content(*t.nodes[0]) == t.content(*t.nodes[1]); });
+        EXPECT_TRUE(co_await t.flush());
+    });
+}
+
+TEST_F(MirrorTest, it_starts_from_another_copy_if_the_bitmaps_of_one_cant_be_read) {
+    run([](MirrorTest& t) -> Task<void> {
+        co_await t.create(2);
+        EXPECT_TRUE((co_await t.write(0, 8, 1)).has_value());
+        EXPECT_TRUE((co_await t.flush()).has_value());
+        const metadata::Form form = t.mirror->form();
+        co_await t.end();
+        t.make(form);
+        // All of them: it is as if all of it had been changed.
+        t.nodes[0]->unreadable = {SectorIndex(FakeNode::kDataSectors),
+                                  t.superblocks().first - SectorIndex(FakeNode::kDataSectors)};
+        const auto assembled = co_await t.mirror->assemble(
+            {.first = t.next_form(form, 77, 1), .source = 1, .others = {2}});
+        EXPECT_TRUE(assembled.has_value()) << assembled.error().text;
+        EXPECT_EQ(co_await t.read(0), 1);
+        co_await t.until_state(1, NodeState::attached);
+        EXPECT_EQ(t.content(*t.nodes[0]), t.content(*t.nodes[1]));
+    });
+}
+
+TEST_F(MirrorTest, whose_flush_fails_when_it_is_taken_over_is_named) {
+    run([](MirrorTest& t) -> Task<void> {
+        co_await t.create(2);
+        const metadata::Form form = t.mirror->form();
+        co_await t.end();
+        t.make(form);
+        t.nodes[0]->loses_at_flush = true;
+        const auto assembled = co_await t.mirror->assemble(
+            {.first = t.next_form(form, 77, 1), .source = 1, .others = {2}});
+        EXPECT_FALSE(assembled.has_value());
+        EXPECT_EQ(t.mirror->broken(), 1u);
+    });
+}
+
+TEST_F(MirrorTest, who_takes_no_copy_is_left_out_as_too_slow) {
+    slow = 200ms;
+    run([](MirrorTest& t) -> Task<void> {
+        co_await t.create(2);
+        EXPECT_TRUE((co_await t.write(0, 8, 1)).has_value());
+        t.connect(1, false);
+        EXPECT_TRUE((co_await t.write(0, 8, 2)).has_value());
+        // It answers, and its disk hangs: nobody but the copy is waited for there.
+        t.nodes[1]->holds_data_back = true;
+        t.connect(1, true);
+        co_await t.until_held_back(1);
+        bool is_written = false;
+        async::Scope scope;
+        scope.spawn(t.write_some_time(0, 3, is_written));
+        co_await t.until([&] { return is_written; });
+        co_await t.until_reason(1, "slow: it has not answered a write for");
+        t.release(1);
+        co_await t.until_state(1, NodeState::attached);
+        co_await scope.join();
+        EXPECT_EQ(t.content(*t.nodes[0]), t.content(*t.nodes[1]));
+    });
+}
+
+TEST_F(MirrorTest, the_lease_is_half_of_the_time_that_was_claimed) {
+    run([](MirrorTest& t) -> Task<void> {
+        metadata::Form form = t.first_form(2);
+        form.takeover = 60s;  // of another head, which made it
+        t.make(std::move(form));
+        EXPECT_TRUE((co_await t.mirror->create(Init::zero)).has_value());
+        EXPECT_TRUE((co_await t.write(0, 8, 1)).has_value());
+        for (const auto& node : t.nodes) node->vouched = t.world.clock.now() - 6s;  // of ten
+        t.mirror->backing_changed(1);
+        int content = 0;
+        async::Scope scope;
+        scope.spawn(t.read_some_time(0, content));
+        co_await io::sleep_for(t.world.clock, 50ms);
+        EXPECT_EQ(content, 0);
+        for (const auto& node : t.nodes) node->vouched = t.world.clock.now();
+        t.mirror->backing_changed(1);
+        co_await scope.join();
+        EXPECT_EQ(content, 1);
+    });
+}
+
+TEST_F(MirrorTest, what_begins_after_its_end_ends) {
+    run([](MirrorTest& t) -> Task<void> {
+        co_await t.create(2);
+        t.mirror->end();
+        EXPECT_FALSE((co_await t.add(7)).has_value());  // and `run` waits for all of it
+    });
+}
+
 TEST_F(MirrorTest, a_flush_fails_where_no_bitmap_can_be_written) {
     run([](MirrorTest& t) -> Task<void> {
         co_await t.create(1);

@@ -71,7 +71,7 @@ struct Node {
     std::size_t tasks = 0;
     /// Where the previous read ended.
     SectorIndex position;
-    /// Reads of users under way, and since when none of them has been answered.
+    /// Reads under way, and since when none of them has been answered.
     std::size_t reads = 0;
     io::TimePoint reads_wait_since;
 

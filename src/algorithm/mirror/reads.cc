@@ -110,9 +110,11 @@ async::Task<Result<>> Reads::ask(Request& request, std::vector<Node*>& failed) {
         const std::uint64_t membership = node->membership;
         node->position = request.range.end();
         if (request.extents != nullptr) request.extents->rewind(mark);
-        begin_read(*node);
-        const Result<> done = co_await node->backing->device().execute(request);
-        end_read(*node);
+        Result<> done;
+        {
+            const Reading reading(core_, *node);
+            done = co_await node->backing->device().execute(request);
+        }
         // What it had to say when it was still one of us.
         if (done && node->membership == membership && !node->has_lost_changes()) co_return done;
         if (done || done.error().code == ErrorCode::node_lost) continue;
@@ -125,17 +127,6 @@ async::Task<Result<>> Reads::ask(Request& request, std::vector<Node*>& failed) {
     }
 }
 
-void Reads::begin_read(Node& node) {
-    ++node.in_flight;
-    if (node.reads++ == 0) node.reads_wait_since = core_.deliveries.now();
-}
-
-void Reads::end_read(Node& node) {
-    --node.in_flight;
-    --node.reads;
-    node.reads_wait_since = core_.deliveries.now();
-}
-
 async::Task<Result<>> Reads::read_copy(Request& request) {
     std::vector<Node*> others;
     for (const auto& node : core_.nodes)
@@ -146,6 +137,7 @@ async::Task<Result<>> Reads::read_copy(Request& request) {
 /// What another node has is written where reading failed: a disk may have a spare sector for it. A
 /// node that can't take it has to leave.
 async::Task<void> Reads::rewrite(Node& node, SectorRange range) {
+    const InUse use(core_, node);
     const RegionRange regions = core_.shape().regions_of(range);
     while (core_.regions->is_locked(regions) && !core_.is_over()) co_await core_.progress.wait();
     if (core_.is_over()) co_return;

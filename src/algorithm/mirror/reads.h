@@ -30,8 +30,6 @@ class Reads {
     using Execute = async::Task<Result<>> (Reads::*)(block::Request& request);
     async::Task<Result<>> by_regions(block::Request& request, Execute execute);
     async::Task<Result<>> read_alike(block::Request& request);
-    void begin_read(Node& node);
-    void end_read(Node& node);
     async::Task<Result<>> ask(block::Request& request, std::vector<Node*>& failed);
     [[nodiscard]] bool is_alike(RegionRange regions) const;
     async::Task<void> rewrite(Node& node, SectorRange range);

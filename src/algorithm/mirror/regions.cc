@@ -58,6 +58,12 @@ void Regions::doubt_failed() {
         uneven_.set(*run);
 }
 
+void Regions::doubt_unsettled() {
+    ++doubts_;
+    for (auto run = unsettled_.next_run(RegionIndex(0)); run; run = unsettled_.next_run(run->end()))
+        make_uneven(*run);
+}
+
 void Regions::make_even(RegionRange regions) {
     uneven_.clear(regions);
     for_each(regions, [this](RegionIndex region) { note_changed(region); });

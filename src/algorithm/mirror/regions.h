@@ -60,6 +60,8 @@ class Regions {
     /// A node may have forgotten what is not durable there. Nobody writes again what of it came of
     /// changes that failed, and others may have been given that: they are uneven once more.
     void doubt_failed();
+    /// The node that reads come from has forgotten what is not durable, and others may have it.
+    void doubt_unsettled();
     /// How often that was. What was read of an uneven region before the last time is worth nothing.
     [[nodiscard]] std::uint64_t doubts() const { return doubts_; }
     /// They are equal again, if not durably: as after a change.

@@ -229,9 +229,8 @@ async::Task<bool> Resync::is_equal(Node& source, Node& target, SectorRange range
 }
 
 async::Task<void> Resync::digest(Node& node, SectorRange range, Result<Digest>& found) {
-    ++node.in_flight;
+    const Reading reading(core_, node);
     found = co_await node.backing->device().digest(range);
-    --node.in_flight;
 }
 
 /// What is copied, and durable there, is stale no more.

@@ -45,7 +45,7 @@ class Resync {
     void note_copied(Course& course, RegionRange regions);
     async::Task<Result<>> copy(Course& course, SectorRange range);
     async::Task<bool> is_equal(Node& source, Node& target, SectorRange range);
-    static async::Task<void> digest(Node& node, SectorRange range, Result<Digest>& found);
+    async::Task<void> digest(Node& node, SectorRange range, Result<Digest>& found);
     async::Task<void> flush_copied(Course& course);
     [[nodiscard]] RegionCount piece() const;
     [[nodiscard]] std::optional<RegionRange> next_piece(const Course& course) const;

@@ -238,6 +238,35 @@ TEST_F(MirrorTest, it_grows_when_the_bitmaps_of_the_new_size_are_there) {
     });
 }
 
+TEST_F(MirrorTest, it_does_not_grow_while_what_could_not_be_read_is_written_again) {
+    run([](MirrorTest& t) -> Task<void> {
+        co_await t.create(2);
+        EXPECT_TRUE((co_await t.write(0, 8, 0x11)).has_value());
+        EXPECT_TRUE((co_await t.flush()).has_value());
+        for (const auto& node : t.nodes) {
+            node->end = SectorCount(24576);
+            node->holds_data_back = true;
+        }
+        // Whichever is read from.
+        t.nodes[0]->bad_sector = SectorIndex(0);
+        while (t.mirror->nodes()[0].read_errors == 0) EXPECT_EQ(co_await t.read(0), 0x11);
+        co_await t.until_held_back(0);
+        async::Scope scope;
+        Outcome<> grown = refuse("not yet");
+        scope.spawn(t.grow(grown));
+        // Long enough for all that does not wait for it.
+        co_await io::sleep_for(t.world.clock, 100ms);
+        EXPECT_EQ(t.nodes[0]->held_back, 1u);
+        EXPECT_FALSE(grown.has_value());
+        t.nodes[0]->bad_sector.reset();
+        t.release(0);
+        t.release(1);
+        co_await scope.join();
+        EXPECT_TRUE(grown.has_value()) << grown.error().text;
+        EXPECT_EQ(t.mirror->nodes()[0].rewritten, 1u);
+    });
+}
+
 TEST_F(MirrorTest, growing_is_given_up_as_long_as_no_age_says_so) {
     run([](MirrorTest& t) -> Task<void> {
         co_await t.create(3);

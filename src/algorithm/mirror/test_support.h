@@ -104,14 +104,14 @@ class FakeNode final : public Backing, public block::Device {
         if (request.op == Op::read)
             return holds_reads_back && request.range.first < SectorIndex(kDataSectors);
         const SectorIndex superblocks = metadata::superblock_place(end, 0)->first;
-        if (request.op != Op::write || request.range.first < SectorIndex(kDataSectors))
-            return false;
+        if (request.op != Op::write) return false;
+        if (request.range.first < SectorIndex(kDataSectors)) return holds_data_back;
         return request.range.first < superblocks ? holds_bits_back : holds_superblocks_back;
     }
     /// As a kernel does that could not write its cache: old data is back.
     Task<void> forget() {
         has_lost = true;
-        Request zeroes{.op = Op::write_zeroes, .range = {SectorIndex(0), SectorCount(64)}};
+        Request zeroes{.op = Op::write_zeroes, .range = forgets};
         EXPECT_TRUE(co_await disk.execute(zeroes));
     }
 
@@ -129,6 +129,7 @@ class FakeNode final : public Backing, public block::Device {
     bool holds_bits_back = false;
     bool holds_superblocks_back = false;
     bool holds_reads_back = false;
+    bool holds_data_back = false;
     std::size_t held_back = 0;
     std::uint32_t block_bytes = 512;
     std::optional<SectorIndex> bad_sector;
@@ -139,6 +140,7 @@ class FakeNode final : public Backing, public block::Device {
     std::vector<SectorIndex> superblock_writes;
     bool loses_at_flush = false;
     bool has_lost = false;
+    SectorRange forgets{SectorIndex(0), SectorCount(64)};
     std::uint64_t drops = 0;
     std::uint64_t requests = 0;
     async::WaitQueue link;
@@ -215,7 +217,7 @@ class MirrorTest : public testing::Test, public Owner {
     }
     void release(std::size_t at) {
         nodes[at]->holds_bits_back = nodes[at]->holds_superblocks_back = false;
-        nodes[at]->holds_reads_back = false;
+        nodes[at]->holds_reads_back = nodes[at]->holds_data_back = false;
         nodes[at]->link.wake_all();
     }
     /// Whatever it takes to notice that: looks again and again.

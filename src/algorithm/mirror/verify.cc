@@ -120,9 +120,11 @@ async::Task<Verify::Verdict> Verify::compare(SectorRange range) {
 
 /// Made there where that can be done, else here.
 async::Task<Result<Digest>> Verify::digest_of(Node& node, SectorRange range) {
-    ++node.in_flight;
-    const Result<Digest> there = co_await node.backing->device().digest(range);
-    --node.in_flight;
+    Result<Digest> there = fail(ErrorCode::cancelled, "");
+    {
+        const Reading reading(core_, node);
+        there = co_await node.backing->device().digest(range);
+    }
     if (there || there.error().code != ErrorCode::unsupported) co_return there;
     const block::Buffer buffer =
         co_await core_.memory.copies.allocate(to_bytes(range.count).value());

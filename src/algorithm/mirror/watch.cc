@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <optional>
 
 #include "base/log.h"
 
@@ -132,23 +133,32 @@ void Watch::look_at_writers(Node& node) {
 }
 
 /// Design §5: detached although its link is up, for another attached node answered the same request
-/// much earlier. (Those that take long by nature have nobody to be compared with in time: a flush
-/// waits for what was written.)
+/// much earlier. Where it alone was asked there is nobody to compare it with, and it is given twice
+/// the time; so is what takes long by nature (a flush waits for what was written).
 bool Watch::look_for_slow_ones() {
     bool has_any = false;
     for (Delivery* at = core_.deliveries.active().front(); at != nullptr;
          at = core_.deliveries.active().next(*at)) {
         has_any = true;
+        const bool is_alone = at->parts.size() == 1;
+        const std::optional<io::TimePoint> since = is_alone ? at->begun : at->first_answer;
         const bool is_long = at->request.op == block::Op::flush || at->request.data.empty();
-        const io::Duration most = is_long ? 2 * core_.settings.slow : core_.settings.slow;
-        if (!at->first_answer || core_.deliveries.now() < *at->first_answer + most) continue;
+        const io::Duration most = core_.settings.slow * (is_alone ? 2 : 1) * (is_long ? 2 : 1);
+        if (!since || core_.deliveries.now() < *since + most) continue;
         for (const Delivery::Part& part : at->parts)
-            if (!part.is_done && !part.is_excused())
-                membership_.expel(*part.node,
-                                  fmt::format("slow: another node answered a {} {} s earlier",
-                                              block::to_string(at->request.op), most / 1s));
+            if (!part.is_done && !part.is_excused()) expel_slow(*part.node, *at, most);
     }
     return has_any;
+}
+
+void Watch::expel_slow(Node& node, const Delivery& delivery, io::Duration most) {
+    // The last one is waited for, however long that takes, and nothing is held against it.
+    if (!membership_.may_expel(node)) return;
+    const std::string_view op = block::to_string(delivery.request.op);
+    membership_.expel(
+        node, delivery.parts.size() == 1
+                  ? fmt::format("slow: it has not answered a {} for {} s", op, most / 1s)
+                  : fmt::format("slow: another node answered a {} {} s earlier", op, most / 1s));
 }
 
 void Watch::look_for_fence() {

@@ -29,6 +29,7 @@ class Watch {
     void look_at_reads(Node& node);
     void look_at_writers(Node& node);
     [[nodiscard]] bool look_for_slow_ones();
+    void expel_slow(Node& node, const Delivery& delivery, io::Duration most);
     void look_for_fence();
     async::Task<void> flush_some_time();
 
