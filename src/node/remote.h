@@ -97,6 +97,8 @@ class Observer {
     virtual void node_fenced() {}
     /// The peer has more sectors than before: `largest_size_seen`.
     virtual void node_grew() {}
+    /// Somebody waits for this node, other than requests that it has: it tries to connect sooner.
+    [[nodiscard]] virtual bool is_awaited() const { return false; }
 
   protected:
     ~Observer() = default;
@@ -224,6 +226,8 @@ class Remote final : public block::Device, public block::Reclaimable {
 
     // remote_link.cc: the connection
     async::Task<void> keep_connected();
+    async::Task<void> back_off(io::Duration time);
+    [[nodiscard]] bool is_awaited() const;
     async::Task<std::string> connect_once();
     async::Task<std::string> serve_connection();
     async::Task<void> run_connection(std::string& ended);

@@ -15,6 +15,8 @@ using namespace std::chrono_literals;
 
 constexpr io::Duration kBackoffFirst = 100ms;  // design §5
 constexpr io::Duration kBackoffMax = 5s;
+/// The most while somebody waits for the node (docs/decisions.md).
+constexpr io::Duration kBackoffAwaited = 500ms;
 constexpr io::Duration kConnectMax = 5s;
 /// Requests are out and nothing comes: who counts on pings asks sooner than else.
 constexpr io::Duration kQuietUnderLoad = 250ms;
@@ -82,14 +84,29 @@ async::Task<void> Remote::keep_connected() {
             log::warning("{}: {}: {}", name_, was_ready ? "lost" : "not connected", ended);
         last_logged = std::move(ended);
         arm_hold();
-        // Between three and five quarters, so that many heads don't come in step.
-        const auto quarter = static_cast<std::uint64_t>(backoff.count()) / 4;
-        const auto jitter = io::Duration(
-            static_cast<io::Duration::rep>(3 * quarter + world_.random.below(2 * quarter)));
-        co_await io::wait_for(world_.clock, link_changes_, jitter);
+        co_await back_off(backoff);
         backoff = std::min(backoff * 2, kBackoffMax);
         if (!stopping_) become(LinkEvent::retry, reason_);
     }
+}
+
+/// Until it is time to try again, or something happens.
+async::Task<void> Remote::back_off(io::Duration time) {
+    // Between three and five quarters, so that many heads don't come in step.
+    const auto quarter = static_cast<std::uint64_t>(time.count()) / 4;
+    const auto jitter = io::Duration(
+        static_cast<io::Duration::rep>(3 * quarter + world_.random.below(2 * quarter)));
+    const io::TimePoint begun = world_.clock.now();
+    // Who begins to wait meanwhile tells nobody.
+    for (io::TimePoint now = begun; now < begun + jitter; now = world_.clock.now()) {
+        if (is_awaited() && now >= begun + kBackoffAwaited) break;
+        const io::TimePoint until = std::min(begun + jitter, now + kBackoffAwaited);
+        if (co_await io::wait_until(world_.clock, link_changes_, until)) break;
+    }
+}
+
+bool Remote::is_awaited() const {
+    return waiting_count_ > 0 || (observer_ != nullptr && observer_->is_awaited());
 }
 
 /// One connection from its first packet to its end; returns why it ended, or did not come about.

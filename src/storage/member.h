@@ -30,6 +30,8 @@ class Member final : private node::Observer {
         /// Its own disk has lost changes that were not flushed: whoever asked for that flush is
         /// told, all others are not.
         virtual void member_lost_changes(Member&) {}
+        /// Nothing is answered until more of them are there.
+        [[nodiscard]] virtual bool awaits_members() const = 0;
 
       protected:
         ~Owner() = default;
@@ -96,6 +98,7 @@ class Member final : private node::Observer {
     void node_lost() override;
     void node_refused() override { owner_.member_changed(*this); }
     void node_fenced() override { owner_.member_changed(*this); }
+    [[nodiscard]] bool is_awaited() const override { return owner_.awaits_members(); }
 
     Surroundings& around_;
     const Settings& settings_;

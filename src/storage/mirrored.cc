@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <iterator>
+#include <utility>
 
 #include "base/check.h"
 #include "base/log.h"
@@ -99,6 +100,7 @@ async::Task<void> MirroredStorage::run() {
     while (!all_there() && !stopping_ &&
            co_await io::wait_until(around_.world.clock, events_, begun + kGatherAtStart)) {
     }
+    bool was_hurried = false;
     while (!stopping_) {
         co_await assemble();
         if (stopping_) break;
@@ -125,7 +127,9 @@ async::Task<void> MirroredStorage::run() {
         // Nothing is used here: whoever took a node from this head may have let it go.
         for (const auto& place : places_)
             if (place->is_taken()) place->begin_anew();
-        co_await io::wait_for(around_.world.clock, events_, kLookAgainAfter);
+        // At once for who came while others were claimed; but not round and round.
+        was_hurried = std::exchange(looks_again_, false) && !was_hurried;
+        if (!was_hurried) co_await io::wait_for(around_.world.clock, events_, kLookAgainAfter);
     }
 }
 
@@ -235,6 +239,7 @@ async::Task<void> MirroredStorage::assemble() {
         const auto part = taking_part(decision, places_.size());
         if (!std::ranges::includes(wanted, part) || !std::ranges::all_of(part, is_claimed)) {
             note("looks again: a node has come meanwhile", false);
+            looks_again_ = true;
             co_await release_all();
             co_return;
         }

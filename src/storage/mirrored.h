@@ -61,6 +61,7 @@ class MirroredStorage final : public Storage,
         member_changed(member);
     }
     void member_lost(Member& member) override { member_changed(member); }
+    [[nodiscard]] bool awaits_members() const override { return !is_all_connected(); }
     void mirror_changed() override;
     void mirror_lost_changes() override { lose_changes(); }
     [[nodiscard]] Outcome<> judge(const metadata::Reading& found) const override;
@@ -128,6 +129,7 @@ class MirroredStorage final : public Storage,
     std::string reason_;     // why it is not formed
     bool is_final_ = false;  // a person has to do something
     bool was_fenced_ = false;
+    bool looks_again_ = false;  // another one came while nodes were claimed
     // Until the last buffer is given back, which a storage below may still hold.
     block::Share metadata_memory_;
     block::Share copies_memory_;

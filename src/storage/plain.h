@@ -46,6 +46,7 @@ class PlainStorage final : public Storage, private Member::Owner {
     void member_ready(Member& member) override;
     void member_lost(Member& member) override;
     void member_lost_changes(Member&) override { lose_changes(); }
+    [[nodiscard]] bool awaits_members() const override { return !is_formed(); }
 
     async::Task<void> form();
     Outcome<> place(Placed& placed);
