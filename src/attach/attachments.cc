@@ -32,7 +32,13 @@ struct Attachments::Entry {
 Attachments::~Attachments() { CHECK(all_.empty()); }
 
 async::Task<Outcome<std::unique_ptr<Attachment>>> Attachments::try_ways(
-    Spec& spec, Shown shown, std::vector<std::string>& passed) {
+    const std::shared_ptr<Entry>& entry, std::vector<std::string>& passed) {
+    Spec& spec = entry->spec;
+    const Shown shown{.device = entry->device,
+                      .account = *entry->account,
+                      .second_account = *entry->second_account,
+                      .connections = connections_,
+                      .arena = pool_.arena()};
     for (const Kind kind : kKinds) {
         if (spec.via && *spec.via != kind) continue;
         // Only there it is a file.
@@ -44,7 +50,9 @@ async::Task<Outcome<std::unique_ptr<Attachment>>> Attachments::try_ways(
             if (!why.empty()) break;
             Spec wish = spec;
             wish.via = kind;
-            auto attached = co_await way->attach(wish, shown);
+            std::unique_ptr<Attachment> failed;
+            auto attached = co_await way->attach(wish, shown, failed);
+            if (failed != nullptr) leaving_.spawn(let_go(std::move(failed), entry));
             // What fails where it should work is of interest, and no reason to take a lesser one.
             if (!attached && attached.error().code != ErrorCode::unsupported)
                 co_return refuse(attached.error().code,
@@ -76,13 +84,7 @@ async::Task<Outcome<Listed>> Attachments::attach(Spec spec, block::Device& devic
     co_await entry->turn.acquire();
     std::vector<std::string> passed;
     entry->size = device.geometry().size;
-    auto attached = co_await try_ways(entry->spec,
-                                      {.device = device,
-                                       .account = *entry->account,
-                                       .second_account = *entry->second_account,
-                                       .connections = connections_,
-                                       .arena = pool_.arena()},
-                                      passed);
+    auto attached = co_await try_ways(entry, passed);
     entry->turn.release();
     if (!attached) {
         all_.erase(name);
@@ -111,8 +113,15 @@ void Attachments::take_out(const std::string& name) {
 async::Task<void> Attachments::let_go(std::shared_ptr<Entry> entry) {
     co_await entry->turn.acquire();  // a call that was under way when it ended by force
     entry->turn.release();
-    co_await entry->attachment->gone();
-    entry->attachment.reset();
+    co_await let_go(std::move(entry->attachment), entry);
+}
+
+/// `entry` has the memory of its requests.
+async::Task<void> Attachments::let_go(std::unique_ptr<Attachment> attachment,
+                                      std::shared_ptr<Entry> entry) {
+    co_await attachment->gone();
+    attachment.reset();
+    entry.reset();
 }
 
 async::Task<Outcome<>> Attachments::detach(std::string name, bool force) {

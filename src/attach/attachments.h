@@ -66,10 +66,12 @@ class Attachments {
 
   private:
     struct Entry;
-    async::Task<Outcome<std::unique_ptr<Attachment>>> try_ways(Spec& spec, Shown shown,
+    async::Task<Outcome<std::unique_ptr<Attachment>>> try_ways(const std::shared_ptr<Entry>& entry,
                                                                std::vector<std::string>& passed);
     async::Task<void> resize(std::shared_ptr<Entry> entry);
-    async::Task<void> let_go(std::shared_ptr<Entry> entry);
+    static async::Task<void> let_go(std::shared_ptr<Entry> entry);
+    static async::Task<void> let_go(std::unique_ptr<Attachment> attachment,
+                                    std::shared_ptr<Entry> entry);
     static async::Task<void> part(std::shared_ptr<Entry> entry, io::TimePoint deadline);
     void take_out(const std::string& name);
     [[nodiscard]] static Listed listed(const Entry& entry);

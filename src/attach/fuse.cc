@@ -21,8 +21,8 @@ class FuseWay final : public Way {
 
     [[nodiscard]] Kind kind() const override { return Kind::fuse; }
     async::Task<std::string> obstacle() override { co_return io::uring::FuseFile::obstacle(); }
-    async::Task<Outcome<std::unique_ptr<Attachment>>> attach(const Spec& spec,
-                                                             Shown shown) override;
+    async::Task<Outcome<std::unique_ptr<Attachment>>> attach(
+        const Spec& spec, Shown shown, std::unique_ptr<Attachment>& failed) override;
 
   private:
     io::uring::Reactor& reactor_;
@@ -30,7 +30,8 @@ class FuseWay final : public Way {
     bool is_locked_ = false;
 };
 
-async::Task<Outcome<std::unique_ptr<Attachment>>> FuseWay::attach(const Spec& spec, Shown shown) {
+async::Task<Outcome<std::unique_ptr<Attachment>>> FuseWay::attach(
+    const Spec& spec, Shown shown, std::unique_ptr<Attachment>& failed) {
     if (shown.device.geometry().read_only && !spec.read_only)
         co_return refuse(ErrorCode::not_permitted,
                          "it can only be read: attach it with --read-only");
@@ -50,7 +51,7 @@ async::Task<Outcome<std::unique_ptr<Attachment>>> FuseWay::attach(const Spec& sp
     auto made = std::make_unique<FuseAttachment>(reactor_, spec, shown);
     const Outcome<> opened = co_await made->open(folder_ + "/" + spec.name);
     if (!opened) {
-        co_await made->gone();
+        failed = std::move(made);
         co_return std::unexpected(opened.error());
     }
     co_return made;

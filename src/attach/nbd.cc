@@ -30,7 +30,8 @@ async::Task<Outcome<>> Nbd::discard(const Spec& wanted, bool force) {
     });
 }
 
-async::Task<Outcome<std::unique_ptr<Attachment>>> Nbd::attach(const Spec& wanted, Shown shown) {
+async::Task<Outcome<std::unique_ptr<Attachment>>> Nbd::attach(const Spec& wanted, Shown shown,
+                                                              std::unique_ptr<Attachment>& failed) {
     const Spec spec = wanted;
     if (const std::string missing = io::uring::lock_memory(shown.arena); !missing.empty())
         log::warning("{}: {}", spec.name, missing);
@@ -38,13 +39,16 @@ async::Task<Outcome<std::unique_ptr<Attachment>>> Nbd::attach(const Spec& wanted
         auto kept = std::make_unique<NbdAttachment>(reactor_, threads_, spec, shown);
         const Outcome<> taken = co_await kept->take_over(*number);
         if (taken) co_return kept;
-        co_await kept->gone();
-        if (taken.error().code != ErrorCode::not_found) co_return std::unexpected(taken.error());
+        if (taken.error().code != ErrorCode::not_found) {
+            failed = std::move(kept);
+            co_return std::unexpected(taken.error());
+        }
+        co_await kept->gone();  // nobody has asked it for anything
         log::warning("{}: {}; it is attached anew", spec.name, taken.error().text);
     }
     auto made = std::make_unique<NbdAttachment>(reactor_, threads_, spec, shown);
     if (Outcome<> done = co_await made->make(); !done) {
-        co_await made->gone();
+        failed = std::move(made);
         co_return std::unexpected(std::move(done.error()));
     }
     co_return made;

@@ -19,8 +19,8 @@ class Nbd final : public Way {
     [[nodiscard]] Kind kind() const override { return Kind::nbd; }
     async::Task<std::string> obstacle() override;
     /// A `spec.device` that the kernel has still, of this name, is connected again.
-    async::Task<Outcome<std::unique_ptr<Attachment>>> attach(const Spec& spec,
-                                                             Shown shown) override;
+    async::Task<Outcome<std::unique_ptr<Attachment>>> attach(
+        const Spec& spec, Shown shown, std::unique_ptr<Attachment>& failed) override;
     async::Task<Outcome<>> discard(const Spec& spec, bool force) override;
 
   private:

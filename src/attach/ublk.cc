@@ -326,7 +326,8 @@ async::Task<Outcome<>> Ublk::discard(const Spec& wanted, bool force) {
     });
 }
 
-async::Task<Outcome<std::unique_ptr<Attachment>>> Ublk::attach(const Spec& wanted, Shown shown) {
+async::Task<Outcome<std::unique_ptr<Attachment>>> Ublk::attach(
+    const Spec& wanted, Shown shown, std::unique_ptr<Attachment>& failed) {
     const Spec spec = wanted;
     if (const std::string missing = io::uring::lock_memory(shown.arena); !missing.empty())
         log::warning("{}: {}", spec.name, missing);
@@ -344,7 +345,7 @@ async::Task<Outcome<std::unique_ptr<Attachment>>> Ublk::attach(const Spec& wante
     }
     auto made = std::make_unique<UblkAttachment>(reactor_, threads_, control, unremoved_, shown);
     if (Outcome<> done = co_await made->make(spec); !done) {
-        co_await made->gone();
+        failed = std::move(made);
         co_return std::unexpected(std::move(done.error()));
     }
     co_return made;

@@ -23,8 +23,8 @@ class Ublk final : public Way {
     [[nodiscard]] Kind kind() const override { return Kind::ublk; }
     async::Task<std::string> obstacle() override;
     /// A `spec.device` that the kernel has still, of this name, is taken over, with its size.
-    async::Task<Outcome<std::unique_ptr<Attachment>>> attach(const Spec& spec,
-                                                             Shown shown) override;
+    async::Task<Outcome<std::unique_ptr<Attachment>>> attach(
+        const Spec& spec, Shown shown, std::unique_ptr<Attachment>& failed) override;
     async::Task<Outcome<>> discard(const Spec& spec, bool force) override;
 
   private:

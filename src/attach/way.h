@@ -93,9 +93,11 @@ class Way {
     /// Why this host can't do it, and what would help; empty: it can. Suspends.
     virtual async::Task<std::string> obstacle() = 0;
     /// Shows the device, ready for use. What a killed daemon left there in that name is replaced,
-    /// or taken over. `spec.via` is this way. Suspends, for `kAttachMax` at most.
-    virtual async::Task<Outcome<std::unique_ptr<Attachment>>> attach(const Spec& spec,
-                                                                     Shown shown) = 0;
+    /// or taken over. `spec.via` is this way. If it fails, `failed` may be what has ended and is
+    /// not gone yet: a device that answers nothing keeps its requests. Suspends, for `kAttachMax`
+    /// at most.
+    virtual async::Task<Outcome<std::unique_ptr<Attachment>>> attach(
+        const Spec& spec, Shown shown, std::unique_ptr<Attachment>& failed) = 0;
     /// What an earlier life left for the next one as `spec.device` is not wanted any more: it goes,
     /// and what waits there fails. Without `force` it refuses (`busy`) while somebody uses it.
     /// Suspends.

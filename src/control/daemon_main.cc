@@ -1,8 +1,10 @@
 // What surrounds the daemon: files, signals, log lines, the reactor's thread.
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <pthread.h>
 #include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
+#include <sys/file.h>
 #include <systemd/sd-daemon.h>
 #include <unistd.h>
 
@@ -22,7 +24,9 @@
 #include "control/daemon.h"
 #include "control/head_identity.h"
 #include "control/tree_mount.h"
+#include "io/uring/lock_holder.h"
 #include "io/uring/reactor.h"
+#include "io/uring/unique_fd.h"
 #include "io/uring/write_back.h"
 
 namespace dst::control {
@@ -100,8 +104,29 @@ Outcome<> make_folder(const std::string& path, const char* setting) {
     return {};
 }
 
+/// Two daemons that remember in one folder would be the same head, and take each other's nodes
+/// without a wait. Held as long as this process lives, however it ends.
+Outcome<io::uring::UniqueFd> lock_state(const std::string& folder) {
+    const std::string path = folder + "/lock";
+    io::uring::UniqueFd file(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
+    if (!file.is_open())
+        return refuse(
+            fmt::format("state_dir = \"{}\": {}: {}", folder, path, std::strerror(errno)));
+    if (::flock(file.get(), LOCK_EX | LOCK_NB) == 0) return file;
+    if (errno != EWOULDBLOCK)
+        return refuse(fmt::format("state_dir = \"{}\": {} can't be locked: {}", folder, path,
+                                  std::strerror(errno)));
+    const std::string holder = io::uring::lock_holder(file.get());
+    return refuse(
+        ErrorCode::busy,
+        fmt::format("state_dir = \"{}\": another daemon{} uses it already; stop that one, "
+                    "or give this one its own state_dir and run_dir",
+                    folder, holder.empty() ? "" : ", " + holder + ","));
+}
+
 /// What was read from files before anything runs.
 struct Wishes {
+    io::uring::UniqueFd state_lock;
     Config file;
     RuntimeState state;
 };
@@ -112,6 +137,7 @@ Outcome<Wishes> read_wishes(const DaemonOptions& options, io::FileSystem& files)
     TRY(wishes.file, parse_config(text, options.config_path));
     TRY_VOID(make_folder(wishes.file.run_dir, "run_dir"));
     TRY_VOID(make_folder(wishes.file.state_dir, "state_dir"));
+    TRY(wishes.state_lock, lock_state(wishes.file.state_dir));
     const std::string state = state_path(wishes.file);
     TRY(RuntimeState loaded, load_state(files, state));
     wishes.state = without_overtaken(wishes.file, loaded);
@@ -169,6 +195,7 @@ Outcome<> run(const DaemonOptions& options) {
     TRY(auto first, io::uring::Reactor::create());
     TRY(Wishes wishes, read_wishes(options, first->world().files));
     first.reset();
+    const io::uring::UniqueFd state_lock = std::move(wishes.state_lock);
     TRY(auto reactor, io::uring::Reactor::create({.spin = longest_spin(wishes.file)}));
     if (!reactor->warning().empty()) log::warning("{}", reactor->warning());
     io::World world = reactor->world();

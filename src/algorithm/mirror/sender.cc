@@ -42,13 +42,15 @@ const Delivery::Part* Sender::common_failure(const Delivery& delivery) {
     return first;
 }
 
+/// Or the mirror ends, which waits for nobody who is silent.
 async::Task<void> Sender::all_settled(Delivery& delivery) {
-    while (!delivery.is_settled()) co_await delivery.changed.wait();
+    while (!delivery.is_settled() && !core_.is_stopping) co_await delivery.changed.wait();
 }
 
 async::Task<Result<>> Sender::finish(Delivery& delivery) {
     while (true) {
         co_await all_settled(delivery);
+        if (!delivery.is_settled()) co_return std::unexpected(core_.end_error());
         if (const Delivery::Part* const failure = common_failure(delivery)) {
             // The error of all: nobody is to blame alone.
             for (const Delivery::Part& part : delivery.parts)

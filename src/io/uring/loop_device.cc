@@ -182,7 +182,8 @@ async::Task<void> LoopDevice::drop(TimePoint deadline) {
     if (socket_.is_open()) ::shutdown(socket_.get(), SHUT_RDWR);
     co_await turn_.acquire();
     if (std::exchange(socket_, UniqueFd()).is_open() && !co_await has_ended(deadline)) {
-        log::warning("{}: the process that keeps it ({}) hangs and is killed", path_, id_);
+        log::warning("{}: the process that keeps it ({}) hangs and is killed",
+                     path_.empty() ? "a loop device that was being made" : path_, id_);
         ::kill(id_, SIGKILL);  // it ends as soon as the kernel lets it
     }
     turn_.release();
