@@ -49,7 +49,7 @@ async::Task<void> Watch::run() {
 
 /// True if there is something that only time may change.
 bool Watch::look_at_all() {
-    bool is_busy = lease_.is_awaited();
+    bool is_busy = lease_.waiting() > 0;
     for (const auto& node : core_.nodes) {
         look_at(*node);
         is_busy |= node->silent_since && (node->is_attached() || node->is_joining());
