@@ -198,7 +198,7 @@ def two_nodes_and_a_witness_go_on_as_long_as_two_of_them_are_there(lab: Lab):
             wait_until("it has held for a while",
                        lambda: time.monotonic() > lost + TAKEOVER / 2 + 2, TAKEOVER + 2)
             late = [each.answered - lost for each in writer.times
-                    if each.answered > lost + TAKEOVER / 2 + 0.5]
+                    if each.answered > lost + TAKEOVER / 2 + 1]
             check(not late, f"with one vote of three it has answered after {late} s")
             held = len(writer.times)
             check(holds(), "it does not hold any more")

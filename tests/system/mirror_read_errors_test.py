@@ -8,6 +8,7 @@ import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), "../support"))
 from lab import Lab, check, main, test, wait_until
+from lab_api import Api
 from lab_mirror import (check_copies_equal, disk_of, start_exporters, start_mirror, wait_in_sync)
 from lab_raw_nbd import READ, WRITE, RawClient
 
@@ -86,9 +87,16 @@ def behind_an_exporter(lab, disk):
 
 
 def check_counted(head, node, failed):
-    """TODO of whoever adds `read_errors` and `rewritten` to the status and the metrics of a node:
-    assert here that they are at least `failed` and 1 for this node, and 0 for the others."""
-    del head, node, failed
+    """The status and the metrics count reads that failed, and what was written again after them:
+    of that node, and of no other one."""
+    metrics = Api(head).metrics()
+    for each in head.storage("vol")["nodes"]:
+        want = failed if each["type"] == node else 0
+        check((each["read_errors"], each["rewritten"]) == (want, want), f"{want} failed: {each}")
+        for name in ("dst_node_read_errors_total", "dst_node_rewritten_total"):
+            found = [value for (metric, labels), value in metrics.items()
+                     if metric == name and ("type", each["type"]) in labels]
+            check(found == [want], f"{name} of {each['type']} is {found}, not {want}")
 
 
 def read_all(head, expected):
