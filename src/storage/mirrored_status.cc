@@ -57,7 +57,10 @@ NodeStatus MirroredStorage::status_of(const NodeRecord& record,
         status.flags.emplace_back("resync");
     if (view.is_connected) return status;
     const Place* const lost = find_lost(record);
-    if (place != nullptr)
+    // The link was broken because of that; once it is there again it is looked at anew.
+    if (place != nullptr && view.reason.starts_with(mirror::kSlow))
+        status.reason = fmt::format("{}; {}", view.reason, place->reason());
+    else if (place != nullptr)
         status.reason = place->reason();
     else if (lost == nullptr)
         status.reason = "the configuration does not name it";

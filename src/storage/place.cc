@@ -108,7 +108,12 @@ async::Task<metadata::Place> Place::look(std::vector<SectorCount> sizes) {
     timer.arm(around_.world.clock, around_.world.clock.now() + kLookMax);
     metadata::Place place{
         .name = name(), .can_reserve = is_local() || can_reserve(), .is_broken = is_broken_};
-    cookie_.reset();
+    // Until that is known it is what it was: who asks for a node meanwhile is to find it.
+    struct Known {
+        std::optional<metadata::Cookie>& is;
+        std::optional<metadata::Cookie> found{};
+        ~Known() { is = found; }
+    } known{cookie_};
     if (!is_connected()) {
         place.seen = metadata::Unreachable{member_.reason()};
         co_return place;
@@ -154,12 +159,12 @@ async::Task<metadata::Place> Place::look(std::vector<SectorCount> sizes) {
         co_return place;
     } else {
         superblock_end_ = found->end;
-        cookie_ = found->reading->cookie;
+        known.found = found->reading->cookie;
         place.seen = *found->reading;
     }
     if (!reservation) co_return place;
     if (!*reservation) {
-        cookie_.reset();
+        known.found.reset();
         has_failed_look_ = true;
         place.seen = metadata::Unreachable{
             fmt::format("asking who has it failed: {}", to_string(reservation->error().code))};

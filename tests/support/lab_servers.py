@@ -19,13 +19,15 @@ _PEN = ["unshare", "--pid", "--fork", "--kill-child=KILL",
 class Server:
     """A foreign server on a port of its own; may be killed and started again there."""
 
-    def __init__(self, name, argv, log_path, port, takes_socket=True):
-        """`argv` gets the listening socket as descriptor 3, or else goes to the background."""
+    def __init__(self, name, argv, log_path, port, takes_socket=True, own=1):
+        """`argv` gets the listening socket as descriptor 3, or else goes to the background. So many
+        of its words are the program's, not the test's."""
         self.name = name
         self.port = port
         self.log_path = log_path
         self.process = None
         self._argv = argv
+        self._own = own
         self._takes_socket = takes_socket
         self.start()
 
@@ -56,6 +58,11 @@ class Server:
         self.process.kill()
         wait_until(f"{self.name} is gone from port {self.port}", lambda: not can_connect(self.port))
 
+    def start_with(self, *args):
+        """As `start`, of a server that was killed: with these arguments from now on."""
+        self._argv = [*self._argv[:self._own], *args]
+        self.start()
+
     def pause(self):
         check(self._takes_socket, f"{self.name} is in a pen, where it can only be killed")
         self.process.pause()
@@ -76,7 +83,8 @@ class Server:
 
 def nbdkit(name, log_path, port, *args):
     """`nbdkit ARGS...`: plugin, its parameters, and filters; it serves any export name."""
-    return Server(name, ["nbdkit", "--foreground", "--exit-with-parent", *args], log_path, port)
+    own = ["nbdkit", "--foreground", "--exit-with-parent"]
+    return Server(name, [*own, *args], log_path, port, own=len(own))
 
 
 def qemu_storage_daemon(name, log_path, port, file, export, node_options=""):

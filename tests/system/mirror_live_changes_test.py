@@ -6,6 +6,7 @@ import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), "../support"))
 from lab import Failure, Lab, check, main, test, wait_until
+from lab_metadata import Metadata
 from lab_mirror import (check_copies_equal, disk_of, start_exporters, start_mirror,
                         wait_detached, wait_in_sync)
 
@@ -108,6 +109,24 @@ def the_last_clean_copy_goes_by_force(lab: Lab):
             check_copies_equal(disks[:2], size)
 
 
+def verify_under_load(lab, head, name, **where):
+    """Compares the copies in the middle of a run of fio; returns the exit code and what was found.
+    What is in flight is no difference."""
+    for turn in range(8):
+        fio = lab.fio(f"{name}-{turn}", head.uri("vol"), overwrites=True, **where)
+        wait_until("fio writes", lambda: head.export("vol")["clients"] > 0)
+        outcome = head.dst("storage", "verify", "vol")
+        found = head.storage("vol")["verify"]
+        was_running = fio.is_running()
+        fio.wait()
+        if was_running:
+            lab.say(f"verify: {outcome.stdout.strip()} {outcome.stderr.strip()}")
+            check(found["done"] == found["total"] and found["skipped"] == 0,
+                  f"not all was compared: {found}")
+            return outcome.code, found
+    raise Failure("fio has always ended before the comparison")
+
+
 @test
 def a_difference_between_the_copies_is_found_and_mended(lab: Lab):
     exporters = start_exporters(lab, 3, "64M")
@@ -115,22 +134,32 @@ def a_difference_between_the_copies_is_found_and_mended(lab: Lab):
     size = head.storage("vol")["size"] * 512
     lab.fio("fio", head.uri("vol"), size=AREA).wait()
     disks = [disk_of(lab, exporter) for exporter in exporters]
+    # Everywhere where it compares something.
+    code, found = verify_under_load(lab, head, "fio-equal", size=AREA)
+    check(code == 0 and found["different"] == 0, f"equal copies differ: {found}")
+
     place = lab.random.randrange(AREA)
     with open(disks[2], "r+b") as disk:
         disk.seek(place)
         byte = disk.read(1)
         disk.seek(-1, 1)
         disk.write(bytes([byte[0] ^ 0x10]))
-    # While others write elsewhere: what is in flight is no difference.
-    fio = lab.fio("fio-beside", head.uri("vol"), size=AREA, offset=AREA)
-    outcome = head.dst("storage", "verify", "vol")
-    lab.say(f"verify: {outcome.stdout.strip()} {outcome.stderr.strip()}")
-    found = head.storage("vol")["verify"]
-    check(found["different"] > 0, f"byte {place} differs, and verify says {outcome}")
-    head.dst("storage", "verify", "vol", "--repair")
+    beside = {"size": AREA, "offset": AREA}
+    code, found = verify_under_load(lab, head, "fio-beside", **beside)
+    # Counted are sectors, in regions: of those the byte is in one.
+    region = Metadata(disks[0]).region_size // 512
+    check(code == 1 and 0 < found["different"] <= region,
+          f"byte {place} differs, in a region of {region} sectors, and verify says {found}")
+    first = place // 512 // region * region
+    lines = [line for line in head.process.log_text().splitlines() if "copies differ" in line]
+    check(len(lines) == 1 and f"within sectors {first}+" in lines[0], f"{lines}")
+    fio = lab.fio("fio-repair", head.uri("vol"), overwrites=True, **beside)
+    head.do("storage", "verify", "vol", "--repair")
     fio.wait()
-    check(head.dst("storage", "verify", "vol").code == 0, f"{head.storage('vol')['verify']}")
-    check(head.storage("vol")["verify"]["different"] == 0, f"{head.storage('vol')['verify']}")
+    found = head.storage("vol")["verify"]
+    check(0 < found["different"] <= region and found["repaired"] == found["different"], f"{found}")
+    code, found = verify_under_load(lab, head, "fio-again", **beside)
+    check(code == 0 and found["different"] == 0, f"{found}")
     check_copies_equal(disks, size)
 
 

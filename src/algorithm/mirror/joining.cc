@@ -183,11 +183,10 @@ Outcome<bool> Joining::judge(Node& node, const metadata::Superblock& found) cons
                                       metadata::to_string(found.form.history.age)));
         case metadata::Admission::is_diverged:
             if (node.is_given_up) break;
-            return refuse(
-                fmt::format("it has diverged: its age {} is not one that the present one ({}) came "
-                            "from; 'dst storage resolve {} --keep COOKIE' says which side to keep",
-                            metadata::to_string(found.form.history.age),
-                            metadata::to_string(now.history.age), core_.settings.name));
+            return refuse(fmt::format(
+                "it has diverged: its age {} is not one that the present one ({}) came "
+                "from; 'dst node remove' and 'dst node add --force' have it overwritten",
+                metadata::to_string(found.form.history.age), metadata::to_string(now.history.age)));
     }
     if (found.cookie != node.cookie)
         return refuse(fmt::format("it is another node of this storage ({:016x}): correct its place",

@@ -20,8 +20,8 @@ class Lease {
     [[nodiscard]] bool holds() const;
     /// Waits until it holds; an error once the mirror is over. Suspends unless it holds.
     async::Task<Result<>> held();
-    /// Somebody waits for it: only time will tell.
-    [[nodiscard]] bool is_awaited() const { return waiting_ > 0; }
+    /// Requests that wait for it: only time will tell.
+    [[nodiscard]] std::size_t waiting() const { return waiting_; }
 
   private:
     /// When the node vouched last, as of now for one that nobody else can have.

@@ -314,6 +314,25 @@ TEST_F(MirrorTest, who_can_have_no_age_is_named_where_requests_wait_for_one) {
     });
 }
 
+TEST_F(MirrorTest, who_waits_for_votes_is_counted) {
+    run([](MirrorTest& t) -> Task<void> {
+        co_await t.create(3, metadata::Quorum::majority);
+        EXPECT_TRUE((co_await t.write(0, 8, 1)).has_value());
+        EXPECT_EQ(t.mirror->waiting(), 0U);
+        for (auto& node : t.nodes) node->vouched = t.world.clock.now() - 1h;
+        t.mirror->backing_changed(t.nodes[0]->id);
+        // Done on all nodes; one that is not vouched for may not say so.
+        async::Scope scope;
+        bool is_done = false;
+        scope.spawn(t.write_some_time(0, 2, is_done));
+        co_await t.until([&] { return t.mirror->waiting() == 1; });
+        EXPECT_FALSE(is_done);
+        for (auto& node : t.nodes) node->vouched.reset();
+        co_await scope.join();
+        EXPECT_EQ(t.mirror->waiting(), 0U);
+    });
+}
+
 TEST_F(MirrorTest, a_vote_that_another_head_had_is_none_until_it_is_looked_at) {
     run([](MirrorTest& t) -> Task<void> {
         co_await t.create(3, metadata::Quorum::majority);

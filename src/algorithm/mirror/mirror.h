@@ -137,7 +137,9 @@ class Mirror {
                                     bool is_head_lost) const;
     [[nodiscard]] Resync::View resync() const { return resync_.view(); }
     /// Requests that nobody can answer at the moment.
-    [[nodiscard]] std::size_t waiting() const { return reads_.waiting() + changes_.waiting(); }
+    [[nodiscard]] std::size_t waiting() const {
+        return reads_.waiting() + changes_.waiting() + lease_.waiting();
+    }
     /// Whom they wait for, why, and until when, for a person; empty: for nobody.
     [[nodiscard]] std::string obstacle() const { return membership_.obstacle(); }
     /// Requests are answered, as far as nodes that are there can do that.

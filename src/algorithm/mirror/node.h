@@ -5,6 +5,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 
 #include "algorithm/mirror/backing.h"
 #include "algorithm/mirror/bits.h"
@@ -14,6 +15,9 @@
 #include "metadata/form.h"
 
 namespace dst::mirror {
+
+/// So begins the reason of a node that was left out although its link was up.
+inline constexpr std::string_view kSlow = "slow: ";
 
 struct Node {
     explicit Node(const metadata::NodeRecord& record)

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <chrono>
 #include <optional>
 
 #include "base/log.h"
@@ -19,6 +20,8 @@ constexpr io::Duration kLate = 1s;
 /// What was changed and is not durable is flushed after this time, if nobody does: else its regions
 /// would have to be copied after a crash.
 constexpr io::Duration kFlushAfter = 2s;
+
+double seconds(io::Duration time) { return std::chrono::duration<double>(time).count(); }
 
 }  // namespace
 
@@ -49,7 +52,7 @@ async::Task<void> Watch::run() {
 
 /// True if there is something that only time may change.
 bool Watch::look_at_all() {
-    bool is_busy = lease_.is_awaited();
+    bool is_busy = lease_.waiting() > 0;
     for (const auto& node : core_.nodes) {
         look_at(*node);
         is_busy |= node->silent_since && (node->is_attached() || node->is_joining());
@@ -113,7 +116,8 @@ void Watch::look_at_reads(Node& node) {
         core_.deliveries.now() < node.reads_wait_since + most)
         return;
     if (membership_.may_expel(node))
-        membership_.expel(node, fmt::format("slow: it has answered no read for {} s", most / 1s));
+        membership_.expel(node,
+                          fmt::format("{}it has answered no read for {} s", kSlow, seconds(most)));
 }
 
 void Watch::look_at_writers(Node& node) {
@@ -125,8 +129,8 @@ void Watch::look_at_writers(Node& node) {
             membership_.expel(node, fmt::format("writing its {} failed: {}", what,
                                                 to_string(writer->failure()->code)));
         else if (writer->busy_since() && now >= *writer->busy_since() + core_.settings.slow)
-            membership_.expel(node, fmt::format("slow: writing its {} takes more than {} s", what,
-                                                core_.settings.slow / 1s));
+            membership_.expel(node, fmt::format("{}writing its {} takes more than {} s", kSlow,
+                                                what, seconds(core_.settings.slow)));
     };
     judge(node.pages.get(), "bitmaps");
     judge(node.superblock.get(), "superblock");
@@ -156,9 +160,10 @@ void Watch::expel_slow(Node& node, const Delivery& delivery, io::Duration most) 
     if (!membership_.may_expel(node)) return;
     const std::string_view op = block::to_string(delivery.request.op);
     membership_.expel(
-        node, delivery.parts.size() == 1
-                  ? fmt::format("slow: it has not answered a {} for {} s", op, most / 1s)
-                  : fmt::format("slow: another node answered a {} {} s earlier", op, most / 1s));
+        node,
+        delivery.parts.size() == 1
+            ? fmt::format("{}it has not answered a {} for {} s", kSlow, op, seconds(most))
+            : fmt::format("{}another node answered a {} {} s earlier", kSlow, op, seconds(most)));
 }
 
 void Watch::look_for_fence() {
