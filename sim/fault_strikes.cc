@@ -1,7 +1,9 @@
 // Faults: what each of them does.
 #include <algorithm>
+#include <vector>
 
 #include "base/check.h"
+#include "metadata/superblock.h"
 #include "sim/faults.h"
 
 namespace dst::sim {
@@ -144,12 +146,34 @@ void Faults::strike_disk(Struck& struck) {
         case Fault::bit_rot:
             static_cast<void>(disk.medium().rot(sector));
             break;
+        case Fault::metadata_rot:
+            rot_metadata(disk);
+            break;
         case Fault::bad_sector:
             disk.make_unreadable(sector);
             undo_at_end(struck, [&disk] { disk.make_readable(); });
             break;
         default:
             set_disk_fault(struck);
+    }
+}
+
+/// Nothing if the disk is no node of a mirror.
+void Faults::rot_metadata(Disk& disk) {
+    const SectorCount end = metadata::whole_pages(disk.medium().size());
+    for (unsigned copy = 0; copy < metadata::kSuperblockCopies; ++copy) {
+        const auto place = metadata::superblock_place(end, copy);
+        if (!place) return;
+        std::vector<std::byte> bytes(to_bytes(place->count).value());
+        disk.medium().read(*place, bytes);
+        const auto superblock = metadata::decode_superblock(bytes);
+        if (!superblock) continue;
+        const SectorCount size = superblock->form.shape.metadata_size();
+        const SectorIndex first = SectorIndex(0) + (end - size);
+        // Most of it was never written.
+        for (int tries = 0; tries < 64; ++tries)
+            if (disk.medium().rot(first + SectorCount(world_.random().below(size.value())))) return;
+        return;
     }
 }
 

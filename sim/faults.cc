@@ -11,11 +11,11 @@ namespace {
 using namespace std::chrono_literals;
 
 constexpr std::array<std::string_view, kFaultKinds> kNames{
-    "kill",        "restart",           "pause",        "clock step",   "power cut",
-    "partition",   "one-way partition", "reset",        "stall",        "slow link",
-    "lossy link",  "flipped bits",      "slow disk",    "hanging disk", "stuck requests",
-    "read errors", "write errors",      "flush errors", "full disk",    "bad sector",
-    "bit rot",     "exchanged disk",    "smaller disk"};
+    "kill",        "restart",           "pause",          "clock step",   "power cut",
+    "partition",   "one-way partition", "reset",          "stall",        "slow link",
+    "lossy link",  "flipped bits",      "slow disk",      "hanging disk", "stuck requests",
+    "read errors", "write errors",      "flush errors",   "full disk",    "bad sector",
+    "bit rot",     "metadata rot",      "exchanged disk", "smaller disk"};
 
 constexpr std::array<Fault, kFaultKinds> kAll = [] {
     std::array<Fault, kFaultKinds> all{};

@@ -26,6 +26,10 @@
 //                   it, unless there is a copy.
 //   bit rot         only where there is a copy AND something that tells right from wrong (a
 //                   checksum over it): plain data on one disk has neither.
+//   metadata rot    bit rot within the metadata of a mirror's node, which has checksums, and of
+//   which
+//                   the other nodes have copies: so of one node of a mirror only, and once, for it
+//                   has two superblocks, and if neither can be read it is no node any more.
 //   exchanged disk, smaller disk   only while nobody has the disk open: its process is killed
 //                   before and started after, twice, because the old disk is put back in the end.
 //                   Requests wait meanwhile; none may be answered from the other disk. Not where a
@@ -77,10 +81,11 @@ enum class Fault : std::uint8_t {
     full_disk,
     bad_sector,
     bit_rot,
+    metadata_rot,
     exchanged_disk,
     smaller_disk,
 };
-inline constexpr std::size_t kFaultKinds = 23;
+inline constexpr std::size_t kFaultKinds = 24;
 [[nodiscard]] std::string_view to_string(Fault fault);
 [[nodiscard]] std::optional<Fault> parse_fault(std::string_view name);
 [[nodiscard]] std::span<const Fault> all_faults();
@@ -168,6 +173,7 @@ class Faults {
     void stall(Struck& struck);
     void change_links(Struck& struck);
     void strike_disk(Struck& struck);
+    void rot_metadata(Disk& disk);
     void set_disk_fault(Struck& struck);
     void exchange(Struck& struck);
     void put_back(Process& user, Disk& disk);

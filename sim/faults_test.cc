@@ -44,6 +44,7 @@ TEST_F(FaultsTest, every_fault_has_a_name_and_a_target) {
     EXPECT_EQ(target_kind(Fault::power_cut), TargetKind::host);
     EXPECT_EQ(target_kind(Fault::flip_bits), TargetKind::link);
     EXPECT_EQ(target_kind(Fault::bit_rot), TargetKind::disk);
+    EXPECT_EQ(target_kind(Fault::metadata_rot), TargetKind::disk);
     EXPECT_EQ(target_kind(Fault::smaller_disk), TargetKind::used_disk);
 }
 

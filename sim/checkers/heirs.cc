@@ -34,7 +34,10 @@ struct Seen {
     std::optional<Superblock> superblock;
     Bitmap intent{RegionCount()};
     Bitmap unwritten{RegionCount()};
-    std::vector<Bitmap> stale;  // by slot
+    bool is_unwritten_damaged = false;  // a head would ask others what was never written
+    std::vector<Bitmap> stale;          // by slot
+    /// A head would look there.
+    bool is_listed = true;
     bool is_heir = false;
     /// As an heir it had all that was promised when it was looked at last.
     bool is_proven = false;
@@ -44,11 +47,18 @@ struct Seen {
 
     [[nodiscard]] const metadata::Form& form() const { return superblock->form; }
     [[nodiscard]] bool is_data() const {
-        return superblock && !form().is_forming && !superblock->self().is_witness;
+        return is_listed && superblock && !form().is_forming && !superblock->self().is_witness;
     }
 };
 
 bool overlap(SectorRange a, SectorRange b) { return a.first < b.end() && b.first < a.end(); }
+
+/// Both speak of the same nodes, by the same bitmaps.
+bool are_slots_alike(const metadata::Form& a, const metadata::Form& b) {
+    return std::ranges::equal(a.nodes, b.nodes, [](const auto& one, const auto& other) {
+        return one.cookie == other.cookie && one.slot == other.slot;
+    });
+}
 
 /// Reads anew what a copy says of itself and of the others, as far as it was written again. True if
 /// that is another superblock than before.
@@ -64,13 +74,15 @@ bool read_metadata(Seen& seen) {
     const bool are_places_other = !before || before->form.shape != seen.form().shape ||
                                   before->self().size != seen.superblock->self().size ||
                                   before->form.is_forming ||
-                                  before->form.nodes.size() != seen.form().nodes.size();
+                                  !are_slots_alike(before->form, seen.form());
     const auto layout = metadata::Layout::of(seen.form().shape, seen.superblock->self().size);
     const auto read = [&](metadata::BitmapName name, Bitmap& into) {
         const bool is_retold = std::ranges::any_of(
             seen.retold, [&](SectorRange range) { return overlap(range, layout->bitmap(name)); });
         if (!are_places_other && !is_retold) return;
-        into = bitmap_on(*seen.copy, *seen.superblock, name);
+        bool is_damaged = false;
+        into = bitmap_on(*seen.copy, *seen.superblock, name, &is_damaged);
+        if (name.kind == BitmapKind::unwritten) seen.is_unwritten_damaged = is_damaged;
         seen.is_proven &= name.kind != BitmapKind::unwritten;
     };
     read({BitmapKind::intent, 0}, seen.intent);
@@ -134,6 +146,7 @@ class Estate {
         if (is_forced) promises_.reset();
         raised_.clear();
         if (promises_) promises_->follow(raised_);
+        look_at_list();
         if (!has_changed_ && raised_.empty()) return {};
         has_changed_ = false;
         for (const auto& seen : all_)
@@ -151,6 +164,26 @@ class Estate {
   private:
     /// More copies than that are looked at together only, not in all sets of some.
     static constexpr std::size_t kSetsOf = 6;
+
+    /// What is not written down where the head begins is of no use to it.
+    void look_at_list() {
+        if (!mirror_.is_changed_at_run_time) return;
+        const std::string& state = state_of(mirror_);
+        if (state == state_ && is_list_known_) return;
+        state_ = state;
+        is_list_known_ = true;
+        const auto listed = listed_places(mirror_);
+        for (std::size_t at = 0; at < all_.size(); ++at) {
+            Seen& seen = *all_[at];
+            if (std::exchange(seen.is_listed, is_listed(mirror_, at, listed)) == seen.is_listed)
+                continue;
+            has_changed_ = true;
+            seen.retold.push_back({SectorIndex(), SectorCount(1)});
+            // All of it is read anew.
+            seen.superblock.reset();
+            doubt_all(seen);
+        }
+    }
 
     void note(Seen& seen, SectorRange range) {
         has_changed_ = true;
@@ -195,7 +228,7 @@ class Estate {
 
     [[nodiscard]] std::string look_at_promises() {
         for (const auto& heir : all_) {
-            if (!heir->is_heir) continue;
+            if (!heir->is_heir || heir->is_unwritten_damaged) continue;
             const SectorIndex end =
                 std::min(promises_->end(), SectorIndex(0) + heir->form().shape.data_size);
             std::string wrong;
@@ -213,7 +246,8 @@ class Estate {
         std::vector<Seen*> readable;
         for (const auto& seen : all_) {
             seen->is_heir = false;
-            if (seen->superblock && !seen->form().is_forming) readable.push_back(seen.get());
+            if (seen->is_listed && seen->superblock && !seen->form().is_forming)
+                readable.push_back(seen.get());
         }
         const std::size_t sets =
             readable.size() <= kSetsOf ? (std::size_t{1} << readable.size()) : 2;
@@ -339,6 +373,8 @@ class Estate {
     std::vector<Bitmap> doubtful_;     // by both places
     std::vector<SectorRange> raised_;  // where more is promised than at the last look
     bool has_changed_ = true;
+    std::string state_;  // of the head, when its list was read last
+    bool is_list_known_ = false;
 };
 
 class HeirsChecker final : public Checker {

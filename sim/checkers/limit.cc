@@ -20,12 +20,14 @@ constexpr std::size_t kRequestsPerConnectionMax = 256;
 /// from clients, each from a slab of their own; of the larger ones four fill a slab. And mirrors
 /// tidy up behind requests: superblocks and runs of pages of their bitmaps, each from a slab. They
 /// do so through heads below them, too.
-ByteCount idle_most(const DaemonSpec& daemon) {
+ByteCount idle_most(const Scenario& scenario, const DaemonSpec& daemon) {
     std::size_t peers = 0;
     std::size_t mirrors = 0;
     for (const control::StorageSpec& storage : daemon.config.storages) {
         peers += storage.nodes.size() + storage.witnesses.size();
         mirrors += storage.algorithm == control::kMirror ? 1 : 0;
+        if (scenario.administrator.changes(daemon.name, storage.name))
+            peers += scenario.administrator.spares.size();
     }
     return ByteCount((5 + peers / 4 + mirrors * 3) * block::kSlabBytes);
 }
@@ -46,7 +48,8 @@ class LimitChecker final : public Checker {
 
     void when_idle() override {
         for (const Stage::Server& server : stage().servers())
-            if (!server.spec->is_plain) ask_for_memory(server, idle_most(*server.spec));
+            if (!server.spec->is_plain)
+                ask_for_memory(server, idle_most(stage().scenario(), *server.spec));
     }
 
   private:

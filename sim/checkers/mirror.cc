@@ -24,7 +24,10 @@ class MirrorChecker final : public Checker {
     explicit MirrorChecker(Stage& stage) : Checker(stage), mirrors_(find_mirrors(stage)) {}
 
     void look() override {
-        for (const Mirrored& mirror : mirrors_) look_at_ages(mirror);
+        for (const Mirrored& mirror : mirrors_) {
+            look_at_ages(mirror);
+            look_at_comparison(mirror);
+        }
     }
 
     [[nodiscard]] std::string waits_for() override {
@@ -48,12 +51,39 @@ class MirrorChecker final : public Checker {
   private:
     using Held = std::vector<std::pair<const Copy*, metadata::Superblock>>;
 
+    /// Those copies that are its nodes, or are to become some. What was removed keeps what it had,
+    /// and says nothing any more.
+    [[nodiscard]] static std::vector<const Copy*> nodes_of(const Mirrored& mirror) {
+        std::vector<const Copy*> nodes;
+        std::vector<control::NodeSpec> listed;
+        if (mirror.is_changed_at_run_time) listed = listed_places(mirror);
+        for (std::size_t at = 0; at < mirror.copies.size(); ++at)
+            if (!mirror.is_changed_at_run_time || is_listed(mirror, at, listed))
+                nodes.push_back(&mirror.copies[at]);
+        return nodes;
+    }
+
+    /// What is in sync was compared, and is equal: nobody has spoilt anything.
+    void look_at_comparison(const Mirrored& mirror) {
+        if (!mirror.is_changed_at_run_time || !findings().empty()) return;
+        Process& process = *mirror.server->process;
+        if (!process.is_serving()) return;
+        const auto status =
+            process.program_as<DaemonProgram>().daemon().engine().report(mirror.spec->name);
+        if (status && status->verify && status->verify->different.value() > 0)
+            found("copies", fmt::format("{} of {} has compared its copies, and found {} sectors "
+                                        "that differ",
+                                        mirror.spec->name, process.name(),
+                                        status->verify->different.value()));
+    }
+
     /// What was in force stays in the past of all that comes: on each disk, and for the whole. An
     /// age that never was may be given up.
     void look_at_ages(const Mirrored& mirror) {
         if (stage().is_forced()) return;
         Held held;
-        for (const Copy& copy : mirror.copies) {
+        for (const Copy* const each : nodes_of(mirror)) {
+            const Copy& copy = *each;
             // Another disk in its place is not looked at.
             if (copy.is_exchanged()) continue;
             auto reading = superblock_on(copy);
@@ -132,7 +162,8 @@ class MirrorChecker final : public Checker {
     /// What the disks say, if it is not that all hold one age, in which all nodes are attached.
     [[nodiscard]] static std::string not_on_disk(const Mirrored& mirror) {
         std::optional<metadata::Age> age;
-        for (const Copy& copy : mirror.copies) {
+        for (const Copy* const each : nodes_of(mirror)) {
+            const Copy& copy = *each;
             const auto superblock = superblock_on(copy);
             if (!superblock) return fmt::format("{} has no superblock", copy.name());
             const metadata::Age held = superblock->form.history.age;
@@ -163,9 +194,9 @@ class MirrorChecker final : public Checker {
     /// not differs where it is stale only.
     void compare(const Mirrored& mirror) {
         Held copies;
-        for (const Copy& copy : mirror.copies)
-            if (auto reading = superblock_on(copy); reading && !reading->self().is_witness)
-                copies.emplace_back(&copy, *std::move(reading));
+        for (const Copy* const copy : nodes_of(mirror))
+            if (auto reading = superblock_on(*copy); reading && !reading->self().is_witness)
+                copies.emplace_back(copy, *std::move(reading));
         const auto newest = std::ranges::find_if(copies, [&](const auto& copy) {
             return copy.second.self().attached &&
                    std::ranges::all_of(copies, [&](const auto& other) {

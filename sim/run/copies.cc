@@ -5,7 +5,9 @@
 #include <variant>
 
 #include "base/check.h"
+#include "control/state_file.h"
 #include "metadata/bitmap_page.h"
+#include "sim/host.h"
 #include "sim/scenario/route.h"
 
 namespace dst::sim {
@@ -137,15 +139,52 @@ std::vector<Mirrored> find_mirrors(Stage& stage) {
     for (const Stage::Server& server : stage.servers()) {
         for (const control::StorageSpec& spec : server.spec->config.storages) {
             if (spec.algorithm != control::kMirror) continue;
-            Mirrored mirror{.server = &server, .spec = &spec, .copies = {}};
-            for (const auto* const nodes : {&spec.nodes, &spec.witnesses})
+            Mirrored mirror{.server = &server,
+                            .spec = &spec,
+                            .copies = {},
+                            .places = {},
+                            .state_path = control::state_path(Stage::config_of(*server.spec))};
+            const AdministratorSpec& administrator = stage.scenario().administrator;
+            mirror.is_changed_at_run_time = administrator.changes(server.spec->name, spec.name);
+            const std::vector<control::NodeSpec> none;
+            for (const auto* const nodes :
+                 {&spec.nodes, &spec.witnesses,
+                  mirror.is_changed_at_run_time ? &administrator.spares : &none})
                 for (const control::NodeSpec& node : *nodes)
-                    if (auto copy = Search(stage).node(*server.spec, node))
+                    if (auto copy = Search(stage).node(*server.spec, node)) {
                         mirror.copies.push_back(*std::move(copy));
+                        mirror.places.push_back(node);
+                    }
             found.push_back(std::move(mirror));
         }
     }
     return found;
+}
+
+const std::string& state_of(const Mirrored& mirror) {
+    static const std::string kNothing;
+    const auto& files = mirror.server->process->host().small_files();
+    const auto at = files.find(mirror.state_path);
+    return at == files.end() ? kNothing : at->second;
+}
+
+std::vector<control::NodeSpec> listed_places(const Mirrored& mirror) {
+    control::Config config = Stage::config_of(*mirror.server->spec);
+    if (const std::string& text = state_of(mirror); !text.empty()) {
+        const auto state = control::parse_state(text, mirror.state_path);
+        CHECK(state.has_value());
+        config = control::effective(config, *state);
+    }
+    const control::StorageSpec* const spec = config.find_storage(mirror.spec->name);
+    if (spec == nullptr) return {};
+    std::vector<control::NodeSpec> listed = spec->nodes;
+    listed.insert(listed.end(), spec->witnesses.begin(), spec->witnesses.end());
+    return listed;
+}
+
+bool is_listed(const Mirrored& mirror, std::size_t copy,
+               const std::vector<control::NodeSpec>& listed) {
+    return std::ranges::find(listed, mirror.places[copy]) != listed.end();
 }
 
 namespace {
@@ -179,15 +218,17 @@ bool is_whole_on(const Copy& copy, const metadata::Age& age) {
 }
 
 metadata::Bitmap bitmap_on(const Copy& copy, const metadata::Superblock& superblock,
-                           metadata::BitmapName name) {
+                           metadata::BitmapName name, bool* is_damaged) {
     const metadata::Shape& shape = superblock.form.shape;
     const auto layout = metadata::Layout::of(shape, superblock.self().size);
     CHECK(layout.has_value());
     metadata::Bitmap bitmap(shape.regions());
     for (std::uint32_t page = 0; page < shape.bitmap_pages(); ++page) {
         const auto bytes = copy.read(layout->page(name, page));
-        static_cast<void>(metadata::decode_page(std::span(bytes).first<metadata::kPageBytes>(),
-                                                superblock.form.storage_id, name, page, bitmap));
+        const metadata::DamagedSectors damaged =
+            metadata::decode_page(std::span(bytes).first<metadata::kPageBytes>(),
+                                  superblock.form.storage_id, name, page, bitmap);
+        if (is_damaged != nullptr) *is_damaged |= damaged != 0;
     }
     return bitmap;
 }

@@ -53,8 +53,12 @@ class Copy {
 struct Mirrored {
     const Stage::Server* server = nullptr;
     const control::StorageSpec* spec = nullptr;
-    /// Of its nodes and witnesses, those that are disks, or disks one after another.
+    /// Of its nodes and witnesses, those that are disks, or disks one after another; and of what an
+    /// administrator may make one.
     std::vector<Copy> copies;
+    std::vector<control::NodeSpec> places;  // of each copy, as the configuration calls it
+    bool is_changed_at_run_time = false;
+    std::string state_path;  // where its daemon notes that
 
     /// Another head's view of the same storage, or this one.
     [[nodiscard]] bool is_same(const Mirrored& other) const {
@@ -65,6 +69,15 @@ struct Mirrored {
                 }));
     }
 };
+/// The places of its nodes, as its daemon would find them written down if it was started now: in
+/// its file, and in what was changed since. What an administrator changes moves them.
+[[nodiscard]] std::vector<control::NodeSpec> listed_places(const Mirrored& mirror);
+/// What was changed since, as text; empty: nothing.
+[[nodiscard]] const std::string& state_of(const Mirrored& mirror);
+/// Its daemon would look there.
+[[nodiscard]] bool is_listed(const Mirrored& mirror, std::size_t copy,
+                             const std::vector<control::NodeSpec>& listed);
+
 /// Each storage of the algorithm mirror that a daemon is configured with.
 [[nodiscard]] std::vector<Mirrored> find_mirrors(Stage& stage);
 
@@ -72,8 +85,8 @@ struct Mirrored {
 [[nodiscard]] metadata::Reading superblock_on(const Copy& copy);
 /// Both copies hold that age: so it may be durable there, and not only on its way.
 [[nodiscard]] bool is_whole_on(const Copy& copy, const metadata::Age& age);
-/// A bitmap where `superblock` is.
+/// A bitmap where `superblock` is. What is damaged says what is safe to believe, and is noted.
 [[nodiscard]] metadata::Bitmap bitmap_on(const Copy& copy, const metadata::Superblock& superblock,
-                                         metadata::BitmapName name);
+                                         metadata::BitmapName name, bool* is_damaged = nullptr);
 
 }  // namespace dst::sim

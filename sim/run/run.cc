@@ -8,6 +8,7 @@
 
 #include "sim/check/story.h"
 #include "sim/checkers/checker.h"
+#include "sim/run/administrator.h"
 #include "sim/run/script.h"
 #include "sim/run/stage.h"
 
@@ -34,6 +35,7 @@ class Run {
     Run(const Scenario& scenario, std::uint64_t seed, Trace::Sink trace)
         : scenario_(scenario), stage_(scenario, seed, std::move(trace)), script_(stage_) {
         for (const CheckerKind& kind : checkers()) checkers_.push_back(kind.make(stage_));
+        administrator_ = std::make_unique<Administrator>(stage_);
     }
 
     Report run() {
@@ -85,10 +87,15 @@ class Run {
         if (!world().run_until(are_connected, patience) && !storm.from_the_start)
             return hang("nothing is wrong");
         script_.begin();
+        administrator_->begin();
         if (!storm.from_the_start) stage_.faults().strike_often(storm.faults, storm.pause);
         const std::uint64_t faults = scenario_.storm.permits.empty() ? 0 : storm.faults;
         static_cast<void>(world().run_until(
-            [&] { return script_.is_over() && stage_.faults().total() >= faults; }, kStormMax));
+            [&] {
+                return script_.is_over() && administrator_->is_over() &&
+                       stage_.faults().total() >= faults;
+            },
+            kStormMax));
         return true;
     }
 
@@ -109,6 +116,7 @@ class Run {
     /// Nothing is wrong any more: everything is answered, and what was written can be read.
     bool calm() {
         stage_.faults().calm();
+        administrator_->calm();
         const io::TimePoint begin = world().now();
         if (!world().run_until([&] { return are_over(); }, scenario_.calm))
             return hang(fmt::format("it has been calm for {}", control::to_string(scenario_.calm)));
@@ -238,6 +246,8 @@ class Run {
         for (const auto& checker : checkers_)
             report.findings.insert(report.findings.end(), checker->findings().begin(),
                                    checker->findings().end());
+        report.findings.insert(report.findings.end(), administrator_->findings().begin(),
+                               administrator_->findings().end());
         for (const auto& customer : stage_.customers()) {
             report.requests += customer->workload->answered();
             report.failed += customer->workload->failed();
@@ -248,7 +258,9 @@ class Run {
     }
 
     const Scenario& scenario_;
-    std::vector<std::unique_ptr<Checker>> checkers_;  // commands of theirs run in the stage
+    // Commands of theirs run in the stage.
+    std::vector<std::unique_ptr<Checker>> checkers_;
+    std::unique_ptr<Administrator> administrator_;
     std::vector<check::Finding> findings_;
     io::Duration calm_{};
     Stage stage_;

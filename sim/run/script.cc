@@ -28,8 +28,23 @@ async::Task<Outcome<>> command(control::Daemon& daemon, const TellStep& step) {
     }
     if (const auto* const remove = std::get_if<ExportRemove>(&step.command))
         return daemon.export_remove(remove->name);
+    if (const auto* const node = std::get_if<NodeCommand>(&step.command)) {
+        switch (node->verb) {
+            case NodeCommand::Verb::remove:
+                return daemon.node_remove(node->storage, node->node, false);
+            case NodeCommand::Verb::replace:
+                return daemon.node_replace(node->storage, node->node, node->by, {});
+            case NodeCommand::Verb::mark_dirty:
+                break;
+        }
+        return daemon.node_mark(node->storage, node->node, control::NodeMark::dirty, false);
+    }
     const auto& storage = std::get<StorageCommand>(step.command);
     switch (storage.verb) {
+        case StorageCommand::Verb::verify:
+        case StorageCommand::Verb::repair:
+            return daemon.storage_verify(storage.storage,
+                                         storage.verb == StorageCommand::Verb::repair);
         case StorageCommand::Verb::start:
             return daemon.storage_start(storage.storage, {});
         case StorageCommand::Verb::stop:
@@ -140,8 +155,8 @@ void Script::told(const TellStep& step, unsigned tries, const Outcome<>& done) {
 /// A storage that is stopped is a power cut, unless it says that nothing was lost.
 void Script::note_stop(const TellStep& step, bool is_done) {
     const auto* const storage = std::get_if<StorageCommand>(&step.command);
-    if (storage == nullptr || storage->verb == StorageCommand::Verb::start ||
-        storage->verb == StorageCommand::Verb::grow)
+    if (storage == nullptr || (storage->verb != StorageCommand::Verb::stop &&
+                               storage->verb != StorageCommand::Verb::remove))
         return;
     for (Volume* const volume : volumes_of(step, storage->storage))
         volume->storage_stopped(is_done);

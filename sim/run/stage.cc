@@ -21,13 +21,6 @@ DiskSettings settings_of(const DiskSpec& spec) {
             .latency = spec.latency};
 }
 
-/// Two daemons of one host must not share a state.
-control::Config config_of(const DaemonSpec& spec) {
-    control::Config config = spec.config;
-    if (config.state_dir == control::Config{}.state_dir) config.state_dir += "/" + spec.name;
-    return config;
-}
-
 /// Somebody has had it before, and has cleared its end, where metadata is looked for.
 void use(Disk& disk) {
     constexpr SectorCount kCleared = sectors_floor(ByteCount(512 << 10));
@@ -45,6 +38,13 @@ Volume::Keeper keeper_of(const ClientSpec& spec, const Route& route) {
 }
 
 }  // namespace
+
+/// Two daemons of one host must not share a state.
+control::Config Stage::config_of(const DaemonSpec& spec) {
+    control::Config config = spec.config;
+    if (config.state_dir == control::Config{}.state_dir) config.state_dir += "/" + spec.name;
+    return config;
+}
 
 WorldSettings Stage::settings_of(const Scenario& scenario, std::uint64_t seed, Trace::Sink trace) {
     WorldSettings settings{.seed = seed, .trace = std::move(trace)};

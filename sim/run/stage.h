@@ -51,6 +51,8 @@ class Stage {
     void note_force() { is_forced_ = true; }
     [[nodiscard]] bool is_forced() const { return is_forced_; }
 
+    /// What the daemon's file says.
+    [[nodiscard]] static control::Config config_of(const DaemonSpec& spec);
     /// Of a daemon or a client; null if there is none.
     [[nodiscard]] Process* find_process(std::string_view name) const;
     [[nodiscard]] Host& host(std::string_view name) const;

@@ -159,6 +159,16 @@ std::span<const Field<StormSpec>> storm_fields() {
     return kFields;
 }
 
+std::span<const Field<AdministratorSpec>> administrator_fields() {
+    static constexpr std::array kFields = {
+        field<&AdministratorSpec::at, Text>("at"),
+        field<&AdministratorSpec::commands, Number>("commands"),
+        field<&AdministratorSpec::pause, Period>("pause"),
+        field<&AdministratorSpec::spares, Nodes>("spares"),
+    };
+    return kFields;
+}
+
 }  // namespace
 
 template <>
@@ -167,6 +177,8 @@ std::span<const Field<Scenario>> fields_of() {
         field<&Scenario::about, Text>("about", Need::required),
         field<&Scenario::network, Table<NetworkSpec, network_fields>>("network"),
         field<&Scenario::storm, Table<StormSpec, storm_fields>>("storm"),
+        field<&Scenario::administrator, Table<AdministratorSpec, administrator_fields>>(
+            "administrator"),
         field<&Scenario::calm, Period>("calm"),
         field<&Scenario::ends_with_power_cut, Flag>("ends_with_power_cut"),
     };

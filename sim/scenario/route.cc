@@ -44,6 +44,12 @@ class Search {
         return device(daemon, shown->device, depth);
     }
 
+    Outcome<> nodes(const DaemonSpec& daemon, const std::vector<control::NodeSpec>& nodes,
+                    std::size_t depth) {
+        for (const control::NodeSpec& node : nodes) TRY_VOID(this->node(daemon, node, depth));
+        return {};
+    }
+
     Route take() { return std::move(route_); }
 
   private:
@@ -61,8 +67,9 @@ class Search {
         if (storage == nullptr)
             return refuse(fmt::format("{} has no storage '{}'", daemon.name, name));
         if (storage->hold) route_.has_hold = true;
-        for (const control::NodeSpec& node : storage->nodes)
-            TRY_VOID(this->node(daemon, node, depth));
+        TRY_VOID(nodes(daemon, storage->nodes, depth));
+        if (scenario_.administrator.changes(daemon.name, name))
+            TRY_VOID(nodes(daemon, scenario_.administrator.spares, depth));
         return {};
     }
 
@@ -99,12 +106,18 @@ std::uint16_t port_of(const DaemonSpec& daemon) {
 
 std::vector<const DaemonSpec*> needed_by(const Scenario& scenario, const DaemonSpec& daemon) {
     std::vector<const DaemonSpec*> needed;
-    for (const control::StorageSpec& storage : daemon.config.storages)
-        for (const auto* const nodes : {&storage.nodes, &storage.witnesses})
-            for (const control::NodeSpec& node : *nodes)
-                if (const auto* const remote = std::get_if<control::RemoteNode>(&node.place))
-                    if (const DaemonSpec* const far = server_at(scenario, remote->endpoint))
-                        add_once(needed, far);
+    const auto add = [&](const std::vector<control::NodeSpec>& nodes) {
+        for (const control::NodeSpec& node : nodes)
+            if (const auto* const remote = std::get_if<control::RemoteNode>(&node.place))
+                if (const DaemonSpec* const far = server_at(scenario, remote->endpoint))
+                    add_once(needed, far);
+    };
+    for (const control::StorageSpec& storage : daemon.config.storages) {
+        add(storage.nodes);
+        add(storage.witnesses);
+        if (scenario.administrator.changes(daemon.name, storage.name))
+            add(scenario.administrator.spares);
+    }
     return needed;
 }
 
@@ -112,6 +125,13 @@ std::pair<std::string_view, std::string_view> split_at(std::string_view at) {
     const std::size_t slash = at.find('/');
     if (slash == std::string_view::npos) return {at, {}};
     return {at.substr(0, slash), at.substr(slash + 1)};
+}
+
+Outcome<Route> find_nodes(const Scenario& scenario, const DaemonSpec& daemon,
+                          const std::vector<control::NodeSpec>& nodes) {
+    Search search(scenario);
+    TRY_VOID(search.nodes(daemon, nodes, 0));
+    return search.take();
 }
 
 Outcome<Route> find_route(const Scenario& scenario, std::string_view at) {

@@ -33,6 +33,10 @@ struct Route {
 /// `at`: DAEMON/EXPORT. Refuses, with a text, what leads nowhere.
 [[nodiscard]] Outcome<Route> find_route(const Scenario& scenario, std::string_view at);
 
+/// What lies behind such nodes of `daemon`.
+[[nodiscard]] Outcome<Route> find_nodes(const Scenario& scenario, const DaemonSpec& daemon,
+                                        const std::vector<control::NodeSpec>& nodes);
+
 /// The daemons that nodes and witnesses of `daemon` lead to.
 [[nodiscard]] std::vector<const DaemonSpec*> needed_by(const Scenario& scenario,
                                                        const DaemonSpec& daemon);

@@ -96,6 +96,10 @@ Outcome<> read_list(std::vector<Spec>& into, std::string_view kind, const Value&
 
 }  // namespace
 
+bool AdministratorSpec::changes(std::string_view daemon, std::string_view storage) const {
+    return at == fmt::format("{}/{}", daemon, storage);
+}
+
 const HostSpec* Scenario::find_host(std::string_view host) const {
     const auto found = std::ranges::find(hosts, host, &HostSpec::name);
     return found == hosts.end() ? nullptr : &*found;

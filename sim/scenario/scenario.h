@@ -145,6 +145,21 @@ struct StormSpec {
     friend bool operator==(const StormSpec&, const StormSpec&) = default;
 };
 
+/// Who changes the nodes of a mirror while it is in use (run/administrator.h).
+struct AdministratorSpec {
+    /// DAEMON/STORAGE
+    std::string at;
+    /// So many commands, each some time after the answer to the one before, at most `pause`.
+    unsigned commands = 0;
+    Duration pause = std::chrono::milliseconds(800);
+    /// What may become a node, beside those that the configuration names.
+    std::vector<control::NodeSpec> spares;
+    friend bool operator==(const AdministratorSpec&, const AdministratorSpec&) = default;
+
+    /// It is that storage of that daemon's which he changes.
+    [[nodiscard]] bool changes(std::string_view daemon, std::string_view storage) const;
+};
+
 struct Scenario {
     std::string name;
     std::string about;
@@ -154,6 +169,7 @@ struct Scenario {
     std::vector<ClientSpec> clients;
     std::vector<StepSpec> steps;
     StormSpec storm;
+    AdministratorSpec administrator;
     /// When it is calm, so long until everything is answered.
     Duration calm = std::chrono::seconds(120);
     /// At the end, when all have stopped in order, the power is cut everywhere; nothing may be

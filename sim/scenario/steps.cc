@@ -104,6 +104,24 @@ namespace {
 
 using Command = decltype(TellStep::command);
 
+/// Behind the verb: STORAGE NODE, or STORAGE NODE by NODE.
+Outcome<Command> parse_node_command(NodeCommand::Verb verb, std::string_view words) {
+    NodeCommand command{.verb = verb, .storage = {}, .node = {}};
+    auto parts = cut_at(words, " ");
+    if (!parts) return refuse("it needs a storage and a node");
+    command.storage = (*parts)[0];
+    std::string_view node = (*parts)[1];
+    if (verb == NodeCommand::Verb::replace) {
+        parts = cut_at(node, " by ");
+        if (!parts) return refuse("node replace needs two nodes: write STORAGE NODE by NODE");
+        node = (*parts)[0];
+        TRY(command.by, control::parse_node((*parts)[1]));
+    }
+    TRY(const auto parsed, control::parse_node(node));
+    command.node = to_string(parsed);
+    return command;
+}
+
 Outcome<Command> parse_command(const Scenario& scenario, std::string_view words) {
     if (const auto rest = behind(words, "node add")) {
         const auto parts = cut_at(*rest, " ");
@@ -111,6 +129,12 @@ Outcome<Command> parse_command(const Scenario& scenario, std::string_view words)
         TRY(auto node, control::parse_node((*parts)[1]));
         return NodeAdd{std::string((*parts)[0]), std::move(node)};
     }
+    constexpr std::array<std::pair<std::string_view, NodeCommand::Verb>, 3> kNodeVerbs{
+        {{"node remove", NodeCommand::Verb::remove},
+         {"node replace", NodeCommand::Verb::replace},
+         {"node mark-dirty", NodeCommand::Verb::mark_dirty}}};
+    for (const auto& [verb_words, verb] : kNodeVerbs)
+        if (const auto rest = behind(words, verb_words)) return parse_node_command(verb, *rest);
     if (const auto name = behind(words, "storage force"))
         return StorageOverrule{.storage = std::string(*name)};
     if (const auto rest = behind(words, "storage keep")) {
@@ -120,11 +144,13 @@ Outcome<Command> parse_command(const Scenario& scenario, std::string_view words)
         return StorageOverrule{std::string((*parts)[0]), std::move(side)};
     }
     using Verb = StorageCommand::Verb;
-    constexpr std::array<std::pair<std::string_view, Verb>, 4> kVerbs{
+    constexpr std::array<std::pair<std::string_view, Verb>, 6> kVerbs{
         {{"storage start", Verb::start},
          {"storage stop", Verb::stop},
          {"storage remove", Verb::remove},
-         {"storage grow", Verb::grow}}};
+         {"storage grow", Verb::grow},
+         {"storage verify", Verb::verify},
+         {"storage repair", Verb::repair}}};
     for (const auto& [verb_words, verb] : kVerbs)
         if (const auto name = behind(words, verb_words))
             return StorageCommand{verb, std::string(*name)};

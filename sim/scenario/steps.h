@@ -6,6 +6,9 @@
 //     grow HOST:/DISK to SIZE         the disk has that size from now on
 //     tell DAEMON: COMMAND            what `dst` would be told:
 //                                       node add STORAGE NODE
+//                                       node remove | mark-dirty STORAGE NODE
+//                                       node replace STORAGE NODE by NODE
+//                                       storage verify | repair STORAGE
 //                                       storage start | stop | remove | grow STORAGE
 //                                       storage force STORAGE: start, though nodes are missing
 //                                       storage keep STORAGE HOST:/DISK: resolve, for that side
@@ -49,8 +52,15 @@ struct NodeAdd {
     std::string storage;
     control::NodeSpec node;
 };
+/// Of a mirror, in live use.
+struct NodeCommand {
+    enum class Verb : std::uint8_t { remove, replace, mark_dirty } verb;
+    std::string storage;
+    std::string node;  // its type
+    control::NodeSpec by{};
+};
 struct StorageCommand {
-    enum class Verb : std::uint8_t { start, stop, remove, grow } verb;
+    enum class Verb : std::uint8_t { start, stop, remove, grow, verify, repair } verb;
     std::string storage;
 };
 /// What a person says of a storage that waits: without `side` that it starts by force.
@@ -67,7 +77,8 @@ struct ExportRemove {
 struct TellStep {
     std::string daemon;
     std::string words;  // as written
-    std::variant<NodeAdd, StorageCommand, StorageOverrule, ExportAdd, ExportRemove> command;
+    std::variant<NodeAdd, NodeCommand, StorageCommand, StorageOverrule, ExportAdd, ExportRemove>
+        command;
 };
 using Step = std::variant<StrikeStep, StartStep, GrowStep, TellStep>;
 

@@ -72,6 +72,24 @@ Outcome<> check_permit(const Scenario& scenario, const PermitSpec& permit) {
     return {};
 }
 
+/// He changes a mirror, and what may become a node of it is a disk that is there.
+Outcome<> check_administrator(const Scenario& scenario) {
+    const AdministratorSpec& spec = scenario.administrator;
+    if (spec.at.empty() && spec.commands == 0 && spec.spares.empty()) return {};
+    const auto [name, storage_name] = split_at(spec.at);
+    const DaemonSpec* const daemon = scenario.find_daemon(name);
+    const auto* const storage =
+        daemon == nullptr ? nullptr : daemon->config.find_storage(storage_name);
+    if (storage == nullptr || storage->algorithm != control::kMirror)
+        return refuse(
+            fmt::format("administrator: '{}' is no DAEMON/STORAGE of here that is a "
+                        "mirror",
+                        spec.at));
+    const auto found = find_nodes(scenario, *daemon, spec.spares);
+    if (!found) return refuse("administrator: " + found.error().text);
+    return {};
+}
+
 }  // namespace
 
 Outcome<> validate(const Scenario& scenario) {
@@ -80,6 +98,7 @@ Outcome<> validate(const Scenario& scenario) {
     for (const ClientSpec& client : scenario.clients) TRY_VOID(check_client(scenario, client));
     for (const PermitSpec& permit : scenario.storm.permits)
         TRY_VOID(check_permit(scenario, permit));
+    TRY_VOID(check_administrator(scenario));
     for (const StepSpec& step : scenario.steps) {
         if (step.at.has_value() == step.after.has_value())
             return refuse(fmt::format("step '{}': give either `at` or `after`", step.what));

@@ -502,6 +502,8 @@ async::Task<Outcome<>> Daemon::node_replace(std::string storage, std::string nod
     Change next = change();
     CO_TRY(StorageSpec* const spec, find_storage(next, storage));
     const std::string newcomer = to_string(by);
+    // It becomes what the other one was, and is found as that after a crash, too.
+    CO_TRY(how.is_witness, engine_.is_witness(storage, node));
     list_node(*spec, by, how.is_witness);
     CO_TRY_VOID(check(next.config, fmt::format("storage '{}'", storage)));
     // Both are noted until it is known how it ends: what is no node is left alone.

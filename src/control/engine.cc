@@ -333,6 +333,11 @@ async::Task<Outcome<std::string>> Engine::remove_node(std::string name, std::str
     co_return found.type;
 }
 
+Outcome<bool> Engine::is_witness(const std::string& name, const std::string& node) const {
+    TRY(const storage::NodeStatus found, find_node(name, node));
+    return std::ranges::find(found.flags, "witness") != found.flags.end();
+}
+
 async::Task<Outcome<std::string>> Engine::replace_node(std::string name, std::string node,
                                                        NodeSpec spec, Adding how) {
     CO_TRY(const storage::NodeStatus found, find_node(name, node));

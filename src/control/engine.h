@@ -58,6 +58,9 @@ class Engine {
     /// The type of the node, as its spec is written, comes with the removal.
     async::Task<Outcome<std::string>> remove_node(std::string storage, std::string node,
                                                   bool force);
+    /// The node has metadata alone. Refused if there is no such node.
+    [[nodiscard]] Outcome<bool> is_witness(const std::string& storage,
+                                           const std::string& node) const;
     async::Task<Outcome<std::string>> replace_node(std::string storage, std::string node,
                                                    NodeSpec spec, Adding how);
     async::Task<Outcome<>> mark_node(std::string storage, std::string node, NodeMark mark,

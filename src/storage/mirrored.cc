@@ -308,9 +308,13 @@ void MirroredStorage::make_mirror(Form form) {
         around_.world, mirror::Memory{*metadata_memory_, *copies_memory_},
         metadata::Head{.id = around_.head.id, .incarnation = around_.head.incarnation},
         settings_.mirror.timing, std::move(form), owner);
-    for (const auto& place : places_)
-        if (place->cookie() && mirror_->form().find(*place->cookie()) != nullptr)
+    for (const auto& place : places_) {
+        if (!place->cookie()) continue;
+        if (mirror_->form().find(*place->cookie()) != nullptr)
             mirror_->found(*place->cookie(), *place, place->is_local());
+        else
+            place->forget_node();  // it was removed: a place as any other that is no node
+    }
 }
 
 /// Whether a new storage can be made of the places.

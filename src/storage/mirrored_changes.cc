@@ -140,7 +140,13 @@ async::Task<Outcome<>> MirroredStorage::check_newcomer(Place& place, Adding addi
     const bool was_removed = superblock != nullptr &&
                              superblock->form.storage_id == form.storage_id &&
                              metadata::passes_through(form.history, superblock->form.history.age);
-    if (was_removed || adding.force) co_return co_await place.erase();
+    if (was_removed || adding.force) {
+        // Who has it still, be it an earlier life of this head, would have nobody write there.
+        CO_TRY_VOID(co_await place.claim(false));
+        const Outcome<> erased = co_await place.erase();
+        if (!erased) co_await place.release();
+        co_return erased;
+    }
     if (superblock != nullptr)
         co_return refuse(
             ErrorCode::busy,

@@ -156,10 +156,31 @@ std::optional<Membership::Plan> Membership::plan() {
     return plan;
 }
 
+/// Where the votes of a majority count no more, those that are left may be told apart from those
+/// before by nobody: with A and B attached, C away, and A removed, C and A have two votes of three,
+/// and B is all that the next age names. Either would go on without the other. An age without A
+/// that is in force, by the votes as they are, makes B known to one of them at least.
+bool Membership::takes_out_unawares(const Form& now, const Form& wished) {
+    return now.quorum == metadata::Quorum::majority && wished.quorum == metadata::Quorum::none &&
+           std::ranges::any_of(now.nodes, [&](const NodeRecord& record) {
+               return record.attached && wished.find(record.cookie) == nullptr;
+           });
+}
+
+bool Membership::has_to_leave_first(const Node& node, const Edit& edit) const {
+    if (!node.is_attached() && !is_attached_in(*core_.form, node)) return false;
+    Form now = *core_.form;
+    for (NodeRecord& record : now.nodes) record.attached |= record.cookie == node.cookie;
+    Form wished = now;
+    edit(wished);
+    return takes_out_unawares(now, wished);
+}
+
 /// Makes `next` what is wished; false if that can't be, which is noted.
 bool Membership::fulfil(Wish& wish, Form& next) const {
     Form wished = next;
     wish.edit(wished);
+    if (takes_out_unawares(next, wished)) return false;  // it has come back: not now
     // Counting says nothing between ages that disagree on who votes.
     const auto votes = [](const Form& form) {
         std::vector<metadata::Cookie> all;

@@ -61,6 +61,9 @@ class Membership {
     /// is followed by one without it (a head that starts before that one is anywhere finds the
     /// former). Suspends.
     async::Task<Outcome<>> change(Edit edit, io::TimePoint deadline);
+    /// `edit` takes the node out, and with it the majority that is asked for: an age without the
+    /// node has to be in force before that. Until then `change` waits.
+    [[nodiscard]] bool has_to_leave_first(const Node& node, const Edit& edit) const;
     /// What is stale on the node of this slot is known to all that are attached. Asks them to hurry
     /// if it is not.
     [[nodiscard]] bool is_stale_durable(std::uint8_t slot) const;
@@ -105,6 +108,8 @@ class Membership {
     [[nodiscard]] bool may_be_named(const metadata::NodeRecord& record) const;
     [[nodiscard]] bool is_anything_due() const;
     [[nodiscard]] std::optional<Plan> plan();
+    [[nodiscard]] static bool takes_out_unawares(const metadata::Form& now,
+                                                 const metadata::Form& wished);
     [[nodiscard]] bool fulfil(Wish& wish, metadata::Form& next) const;
     [[nodiscard]] bool is_bound(const metadata::Form& next) const;
     [[nodiscard]] bool is_void(const metadata::Form& next) const;

@@ -113,9 +113,30 @@ async::Task<Outcome<>> Roster::remove(metadata::Cookie cookie, Policy policy,
         set_quorum(form, policy);
     };
     const std::string type = node->type;
+    if (membership_.has_to_leave_first(*node, take_out))
+        CO_TRY_VOID(co_await detach(cookie, deadline));
     CO_TRY_VOID(co_await membership_.change(take_out, deadline));
     log::info("storage {}: {} was removed", core_.settings.name, type);
     co_return Outcome<>{};
+}
+
+/// An age without it is in force.
+async::Task<Outcome<>> Roster::detach(metadata::Cookie cookie, io::TimePoint deadline) {
+    const auto is_detached = [&](const Node& node) {
+        const NodeRecord* const record = core_.record(node);
+        return !node.is_attached() && record != nullptr && !record->attached;
+    };
+    while (true) {
+        CO_TRY(Node* const node, find(cookie));
+        if (is_detached(*node)) co_return Outcome<>{};
+        if (core_.is_over()) co_return refuse(ErrorCode::cancelled, "the storage is being stopped");
+        if (!membership_.expel(*node, "is being removed"))
+            co_return refuse(ErrorCode::not_permitted,
+                             "no other node has all of the data: bring one in sync first, "
+                             "or give up with --force what the others lack");
+        if (!co_await core_.progress_until(deadline))
+            co_return refuse(ErrorCode::timed_out, "it takes too long to go on without it");
+    }
 }
 
 bool Roster::is_gone(metadata::Cookie cookie) const {

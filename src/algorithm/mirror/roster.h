@@ -42,6 +42,7 @@ class Roster {
     [[nodiscard]] Outcome<std::uint8_t> free_slot() const;
     [[nodiscard]] Outcome<Node*> find(metadata::Cookie cookie) const;
     void make_all_stale(std::uint8_t slot);
+    async::Task<Outcome<>> detach(metadata::Cookie cookie, io::TimePoint deadline);
     async::Task<Outcome<>> prepare(Node& node, Backing& backing, bool is_local);
 
     Core& core_;

@@ -22,6 +22,9 @@ async::Task<void> for_each_piece(SectorRange range, Do action) {
         if (!co_await action(SectorRange{at, std::min(kPiece, range.end() - at)})) co_return;
 }
 
+/// It may have been removed since it was listed: then it has no device any more.
+bool is_there(const Node& node) { return node.is_attached() && node.is_connected(); }
+
 }  // namespace
 
 struct Verify::Copies {
@@ -73,7 +76,7 @@ async::Task<Outcome<Comparison>> Verify::run(bool repair) {
 std::vector<Node*> Verify::attached() const {
     std::vector<Node*> nodes;
     for (const auto& node : core_.nodes)
-        if (node->is_attached() && node->is_connected()) nodes.push_back(node.get());
+        if (is_there(*node)) nodes.push_back(node.get());
     return nodes;
 }
 
@@ -120,6 +123,7 @@ async::Task<Verify::Verdict> Verify::compare(SectorRange range) {
 
 /// Made there where that can be done, else here.
 async::Task<Result<Digest>> Verify::digest_of(Node& node, SectorRange range) {
+    if (!is_there(node)) co_return fail(ErrorCode::node_lost, "the node has left");
     Result<Digest> there = fail(ErrorCode::cancelled, "");
     {
         const Reading reading(core_, node);
@@ -134,6 +138,7 @@ async::Task<Result<Digest>> Verify::digest_of(Node& node, SectorRange range) {
 }
 
 async::Task<Result<>> Verify::read(Node& node, SectorRange range, const block::Buffer& buffer) {
+    if (!is_there(node)) co_return fail(ErrorCode::node_lost, "the node has left");
     Request request{.op = Op::read,
                     .range = range,
                     .data = buffer.bytes().first(to_bytes(range.count).value()),
