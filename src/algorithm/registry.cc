@@ -98,14 +98,11 @@ std::vector<Registry::Listed> Registry::list() const {
 
 Outcome<std::shared_ptr<Registry::Entry>> Registry::find(std::string_view name) const {
     if (const auto found = entries_.find(name); found != entries_.end()) return found->second;
-    return refuse(
-        ErrorCode::not_found,
-        fmt::format("unknown algorithm \"{}\": there {} {}; others are loaded with "
-                    "`dst algorithm load FILE`",
-                    name, entries_.size() == 1 ? "is" : "are",
-                    entries_.empty()
-                        ? "none"
-                        : fmt::format("{}", fmt::join(std::views::keys(entries_), ", "))));
+    // Mirrors are built in otherwise (src/storage/mirrored.h).
+    return refuse(ErrorCode::not_found,
+                  fmt::format("unknown algorithm \"{}\": there are mirror, {}; others are loaded "
+                              "with `dst algorithm load FILE`",
+                              name, fmt::join(std::views::keys(entries_), ", ")));
 }
 
 }  // namespace dst::algorithm

@@ -30,7 +30,7 @@ Outcome<std::string> path_of(const Session& session, const Given& given) {
     TRY(const control::Status status, session.client().status());
     // 'R: host/disk0' is 'R: host:10809/disk0'.
     std::string type = given.node;
-    if (const auto spec = control::parse_node(given.node)) type = control::to_string(*spec);
+    if (const auto spec = read_node(given.node)) type = control::to_string(*spec);
     std::string cookie;
     unsigned found = 0;
     for (const auto& storage : status.storages) {

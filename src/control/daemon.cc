@@ -490,7 +490,8 @@ async::Task<Outcome<>> Daemon::node_remove(std::string storage, std::string node
     CO_TRY(const std::string type, co_await engine_.remove_node(storage, std::move(node), force));
     Change next = change();
     CO_TRY(StorageSpec* const spec, find_storage(next, storage));
-    erase_node(*spec, type);
+    // Another one may stand at that place by now.
+    if (!engine_.has_node(storage, type)) erase_node(*spec, type);
     record(next.state, file_, *spec);
     co_return commit(std::move(next));
 }

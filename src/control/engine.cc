@@ -333,6 +333,12 @@ async::Task<Outcome<std::string>> Engine::remove_node(std::string name, std::str
     co_return found.type;
 }
 
+bool Engine::has_node(const std::string& name, const std::string& type) const {
+    return std::ranges::any_of(storages_.at(name)->status().nodes, [&](const auto& node) {
+        return node.type == type && node.cookie != 0;
+    });
+}
+
 Outcome<bool> Engine::is_witness(const std::string& name, const std::string& node) const {
     TRY(const storage::NodeStatus found, find_node(name, node));
     return std::ranges::find(found.flags, "witness") != found.flags.end();

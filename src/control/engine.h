@@ -58,6 +58,8 @@ class Engine {
     /// The type of the node, as its spec is written, comes with the removal.
     async::Task<Outcome<std::string>> remove_node(std::string storage, std::string node,
                                                   bool force);
+    /// One of its nodes is of that type. (A place that is no node does not count.)
+    [[nodiscard]] bool has_node(const std::string& storage, const std::string& type) const;
     /// The node has metadata alone. Refused if there is no such node.
     [[nodiscard]] Outcome<bool> is_witness(const std::string& storage,
                                            const std::string& node) const;

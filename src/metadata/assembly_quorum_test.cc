@@ -30,7 +30,7 @@ TEST(Majority, waits_for_votes_and_names_them) {
     EXPECT_EQ(wait.reason,
               "1 of 3 votes is there, and 2 are a majority; waits for node 00000000000000c1 (R: "
               "host1:10809/disk): connection refused, node 00000000000000c2 (R: host2:10809/disk): "
-              "no route; --force starts it all the same");
+              "no route; 'dst storage start' with --force starts it all the same");
 }
 
 TEST(Majority, waits_for_a_node_of_the_newest_age_that_was_attached) {

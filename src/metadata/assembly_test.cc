@@ -69,8 +69,8 @@ TEST(Making, leaves_what_another_head_holds) {
     held.holder_id = kOther;
     const auto wait = expect_wait(situation({blank(0), held}), Kind::held);
     EXPECT_EQ(wait.reason,
-              "R: host1:10809/disk is held by head 0000000000ddba11, which is connected; --force "
-              "starts it all the same");
+              "R: host1:10809/disk is held by head 0000000000ddba11, which is connected: stop the "
+              "storage there; 'dst storage start' with --force starts it all the same");
     EXPECT_TRUE(std::holds_alternative<Create>(decide(forced(situation({blank(0), held})))));
 }
 
@@ -111,7 +111,7 @@ TEST(Starting, waits_for_who_was_attached_and_says_what_would_change_it) {
     const auto wait = expect_wait(situation({place(0, form), away(1)}), Kind::missing);
     EXPECT_EQ(wait.reason,
               "waits for node 00000000000000c1 (R: host1:10809/disk): connection refused, attached "
-              "in the newest age; --force starts it all the same");
+              "in the newest age; 'dst storage start' with --force starts it all the same");
 }
 
 TEST(Starting, by_force_overrides_what_the_reason_names_and_tells) {

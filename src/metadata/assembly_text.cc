@@ -81,7 +81,7 @@ std::string no_majority(const Situation& situation, const Form& form,
 std::string held(const Place& place) {
     return fmt::format("{} is held by head {}, which {}", place.name, hex(place.holder_id),
                        place.holder == Holder::connected
-                           ? "is connected"
+                           ? "is connected: stop the storage there"
                            : "has not been gone for as long as takeover says");
 }
 
@@ -197,7 +197,7 @@ std::string reason(std::span<const Obstacle> obstacles) {
     for (const Obstacle& obstacle : obstacles) texts.push_back(obstacle.text);
     std::string text = fmt::format("{}", fmt::join(texts, "; "));
     if (std::ranges::all_of(obstacles, &Obstacle::can_be_forced))
-        text += "; --force starts it all the same";
+        text += "; 'dst storage start' with --force starts it all the same";
     return text;
 }
 

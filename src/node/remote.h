@@ -130,6 +130,11 @@ class Remote final : public block::Device, public block::Reclaimable {
     /// and maybe not durable there. Then it connects again, as a node without history. What is
     /// asked from now on waits for that. Does not suspend.
     ByteCount drop(Error why = {ErrorCode::node_lost, "the node was dropped"});
+    /// A server that shows another disk than before is not refused for that any more.
+    void take_another_disk() {
+        identity_ = 0;
+        link_changes_.wake_all();
+    }
     /// A fenced node connects again, without history; the gate is asked again.
     void readmit();
 

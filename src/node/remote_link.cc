@@ -178,10 +178,11 @@ Outcome<> Remote::accept_server() {
                             "was there",
                             name_, geometry_.size.value(), size.value()));
         if (identity != 0 && identity_ != 0 && identity != identity_)
-            return refuse(
-                fmt::format("refused: {} is another disk than before (identity {:016x}, was "
-                            "{:016x}): put the old one back, or restart the storage",
-                            name_, identity, identity_));
+            return refuse(fmt::format(
+                "refused: {} is another disk than before (identity {:016x}, was "
+                "{:016x}): put the old one back; or say that this one is to be used: 'dst "
+                "node replace' in a mirror, else stop and start the storage",
+                name_, identity, identity_));
         if (read_only && !geometry_.read_only)
             return refuse(
                 fmt::format("refused: {} is read-only now: check its access list", name_));

@@ -486,7 +486,7 @@ async::Task<void> MirroredStorage::find_nodes() {
                    std::get<metadata::Superblock>(seen.seen).form.storage_id !=
                        mirror_->form().storage_id) {
             place.forget_node();
-            const std::string why = metadata::stranger(mirror_->form(), seen);
+            const std::string why = why_no_node(place, seen);
             if (place.note_stranger(why))
                 log::warning("storage {}: {} {}", name(), place.name(), why);
             continue;
@@ -494,6 +494,26 @@ async::Task<void> MirroredStorage::find_nodes() {
         place.note_stranger({});
         mirror_->found(cookie, place, place.is_local());
     }
+}
+
+std::string MirroredStorage::why_no_node(const Place& place, const metadata::Place& seen) const {
+    const auto* const unreadable = std::get_if<metadata::Unreadable>(&seen.seen);
+    const NodeRecord* const lost = lost_at(place.name());
+    if (lost != nullptr && unreadable != nullptr &&
+        unreadable->kind == metadata::Unreadable::Kind::blank)
+        return fmt::format(
+            "is blank, and node {:016x} was there: put that disk back, or let this one take its "
+            "place: dst node replace {} {:016x} '{}'",
+            lost->cookie, name(), lost->cookie, place.name());
+    return metadata::stranger(mirror_->form(), seen);
+}
+
+/// The node of the table that was at a place of that name, and is nowhere now; null: none.
+const NodeRecord* MirroredStorage::lost_at(const std::string& type) const {
+    for (const NodeRecord& record : mirror_->form().nodes)
+        if (record.type == metadata::cut_type(type) && find(record.cookie) == nullptr)
+            return &record;
+    return nullptr;
 }
 
 /// Another one that has been found to be the same node; null: none.

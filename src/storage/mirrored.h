@@ -80,6 +80,8 @@ class MirroredStorage final : public Storage,
     [[nodiscard]] Outcome<metadata::Form> new_form() const;
     async::Task<void> serve();
     async::Task<void> find_nodes();
+    [[nodiscard]] std::string why_no_node(const Place& place, const metadata::Place& seen) const;
+    [[nodiscard]] const metadata::NodeRecord* lost_at(const std::string& type) const;
     [[nodiscard]] const Place* other_place_of(const Place& place) const;
     [[nodiscard]] bool is_new_node(const Place& place, const metadata::Place& seen,
                                    metadata::Cookie& cookie) const;

@@ -58,6 +58,13 @@ Outcome<const NodeRecord*> MirroredStorage::record_of(node::Cookie node) const {
 async::Task<Outcome<>> MirroredStorage::add_node(MemberSpec spec, Adding adding,
                                                  io::TimePoint deadline) {
     const Command command(*this);
+    CO_TRY_VOID(check_serving());
+    if (const NodeRecord* const lost = lost_at(spec.type))
+        co_return refuse(
+            ErrorCode::exists,
+            fmt::format("node {:016x} was at {} and is not there now: 'dst node replace' puts "
+                        "another disk in its place, 'dst node remove' takes it out",
+                        lost->cookie, spec.type));
     CO_TRY(Place* const place, co_await open_newcomer(spec, adding, deadline));
     const Outcome<> taken = co_await take_in(*place, adding, deadline);
     co_return explain(spec, "was not added", taken);
@@ -290,6 +297,11 @@ Outcome<> MirroredStorage::forget_place(const std::string& type) {
 /// Another disk stands where the node's was: it becomes that node, of which nothing is right.
 async::Task<Outcome<>> MirroredStorage::replace_in_place(Place& place, NodeRecord record,
                                                          Adding adding, io::TimePoint deadline) {
+    // Its link may have been refused for just that.
+    if (!place.is_connected()) place.take_another_disk();
+    const auto waits = [&] { return !place.is_connected() && !stopping_ && !around_.ending; };
+    while (waits() && co_await io::wait_until(around_.world.clock, changes_, deadline)) {
+    }
     if (!place.is_connected()) co_return refuse(ErrorCode::not_found, place.reason());
     if (place.size() != record.size)
         co_return refuse(

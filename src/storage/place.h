@@ -70,6 +70,10 @@ class Place final : public mirror::Backing, private node::Gate {
     /// It is to be closed as soon as nothing uses it.
     void leave() { is_leaving_ = true; }
     [[nodiscard]] bool is_leaving() const { return is_leaving_; }
+    /// What is there from now on need not be the disk that was.
+    void take_another_disk() {
+        if (member_.remote() != nullptr) member_.remote()->take_another_disk();
+    }
     /// Makes its end blank, where superblocks are, durably. Suspends.
     async::Task<Outcome<>> erase();
     /// Why it is no node; empty: nothing is known against it. True if that is new.

@@ -64,6 +64,55 @@ def another_disk_is_put_where_the_old_one_was(lab: Lab):
     check(len(wait_in_sync(head)["nodes"]) == 2, f"{head.storage('vol')}")
 
 
+def put_new_disk(lab, exporter):
+    os.remove(disk_of(lab, exporter))
+    with open(disk_of(lab, exporter), "wb") as disk:
+        disk.truncate(64 << 20)
+
+
+@test
+def the_reason_says_how_a_new_disk_takes_the_place(lab: Lab):
+    exporters = start_exporters(lab, 2, "64M")
+    nodes = remotes(exporters)
+    head = start_mirror(lab, nodes, grace="500ms", quorum="none")
+    size = head.storage("vol")["size"] * 512
+    lab.fio("fio", head.uri("vol"), size="8M").wait()
+
+    # While the head runs: to its link it is another disk.
+    exporters[1].kill()
+    wait_detached(head, nodes[1])
+    put_new_disk(lab, exporters[1])
+    exporters[1].start()
+    wait_until("it is refused", lambda: "another disk than before" in head.node("vol", nodes[1])["reason"])
+    check("'dst node replace'" in head.node("vol", nodes[1])["reason"], f"{head.node('vol', nodes[1])}")
+    head.do("node", "replace", "vol", head.node("vol", nodes[1])["cookie"], nodes[1])
+    wait_in_sync(head)
+    check_copies_equal([disk_of(lab, each) for each in exporters], size)
+
+    # By a head that has seen no other.
+    exporters[1].kill()
+    wait_detached(head, nodes[1])
+    head.stop()
+    put_new_disk(lab, exporters[1])
+    exporters[1].start()
+    head.start()
+
+    def advice():
+        return next((node["reason"] for node in head.storage("vol")["nodes"]
+                     if "takes its place" in node["reason"] or "take its place" in node["reason"]), None)
+    reason = wait_until("it says what to do", advice)
+    lab.say(reason)
+    words = reason.partition("dst node replace ")[2].split(" ", 2)
+    outcome = head.dst("node", "add", "vol", nodes[1])
+    check(outcome.code == 1 and "'dst node replace'" in outcome.stderr, f"{outcome}")
+    head.do("node", "replace", words[0], words[1], words[2].strip("'"))
+    check(len(wait_in_sync(head)["nodes"]) == 2, f"{head.storage('vol')}")
+    check_copies_equal([disk_of(lab, each) for each in exporters], size)
+    head.stop()
+    head.start()
+    check(len(wait_in_sync(head)["nodes"]) == 2, f"{head.storage('vol')}")
+
+
 @test
 def the_same_disk_does_not_replace_itself(lab: Lab):
     exporters = start_exporters(lab, 2, "64M")
