@@ -7,7 +7,8 @@
  *   QUORUM   majority instead of none            GHOST   requests of old sessions that come late
  *   UNWR     regions begin unwritten (rule 10)   TORN    power cuts in the middle of a superblock
  *   MEMB     nodes leave the table and come in   DAMAGE  sectors of bitmaps that fail their checksum
- *   FORCE    how many starts by force
+ *   FORCE    how many starts by force             SLEPT   begins when head 0 serves, and is cut off from all but node 0
+ *   GHOSTMETA (with GHOST) superblocks and bitmaps come late, too
  * -DT_x takes one rule away: each must give a counterexample. */
 #ifndef N
 #define N 2
@@ -42,6 +43,12 @@
 #ifndef GHOST
 #define GHOST 0
 #endif
+#ifndef GHOSTMETA
+#define GHOSTMETA 0
+#endif
+#ifndef SLEPT
+#define SLEPT 0
+#endif
 #ifndef TORN
 #define TORN 0
 #endif
@@ -74,6 +81,9 @@ byte dmg[V];			/* regions whose sectors of intent and stale bits are damaged */
 #if GHOST
 byte gv[V], gr[V];		/* a write of an old session that may still come: value, region */
 #endif
+#if GHOSTMETA
+byte gk[V], gx[V], gs[V];	/* a superblock or a sector of bitmaps: 1 age, 2 intents, 3 stale bits; what; region */
+#endif
 #if TORN
 byte broken;			/* whose superblocks are damaged, both */
 #endif
@@ -84,14 +94,29 @@ short anc[AGES];
 #if MEMB
 byte tab[AGES];
 #endif
+#define SINCES (FORCE || (MEMB && NH==2))
+#if SINCES
+byte since[AGES];		/* how often it was forced, or the table changed, until then: votes_since */
+#endif
+#if SINCES && !FORCE
+byte tables, conf = ALLV;	/* where heads look: what is taken out of the table is taken out of their configuration */
+#define CONFIGURE conf=pT[h]
+#else
+#define CONFIGURE skip
+#endif
 #if FORCE
-byte since[AGES];		/* how often it was forced until then: votes_since */
 byte forced;
 short said;			/* ages in which something was acknowledged */
 #endif
 
 /* What a head knows. */
 byte link[2], mv[2], rs[2];	/* reachable; reservation lost; to be replayed to */
+#if NH==2
+byte ast[2];			/* claimed, and refused: went on with another head */
+#endif
+#ifdef T_CLAIMED
+byte un[2];			/* takes part unclaimed */
+#endif
 byte st[2];			/* 0 down, 1 claims, 2 has its bits, 3 chooses the source */
 byte cur[2], last[2], pend[2], pS[2], pdone[2], bound[2], sa[2];	/* ages: in force, last sent, being sent */
 byte join[2], mcop[2];		/* joining; with their copy of the bits */
@@ -119,7 +144,7 @@ c_decl {
 	\#else
 	\#define TABLE(a) ALLV
 	\#endif
-	\#if FORCE
+	\#if SINCES
 	\#define SINCE(a) now.since[a]
 	\#else
 	\#define SINCE(a) 0
@@ -190,7 +215,11 @@ c_code {
 	}
 	static int avail(int h) {
 		int n, r = 0, o = 1 - h;
-		for (n = 0; n < V; n++) if ((now.up >> n & 1) && (now.link[h] >> n & 1)
+		for (n = 0; n < V; n++) if (
+#if SINCES && !FORCE
+			(now.conf >> n & 1) &&
+#endif
+			(now.up >> n & 1) && (now.link[h] >> n & 1)
 #if TORN
 			&& !(now.broken >> n & 1)
 #endif
@@ -201,6 +230,9 @@ c_code {
 	static void gc(void) {
 		int a, b, n, ref = 0, again = 1;
 		for (n = 0; n < V; n++) ref |= 1 << now.age[n];
+#if GHOSTMETA
+		for (n = 0; n < V; n++) if (now.gk[n] == 1) ref |= 1 << now.gx[n];
+#endif
 		for (n = 0; n < 2; n++) ref |= 1 << now.cur[n] | 1 << now.pend[n] | 1 << now.last[n];
 		while (again) {
 			again = 0;
@@ -221,6 +253,8 @@ c_code {
 				if (!drop) continue;
 #if FORCE
 				if (now.said >> a & 1) { now.said &= ~(1 << a); if (by) now.said |= 1 << by; }
+#endif
+#if SINCES
 				now.since[a] = 0;
 #endif
 #if MEMB
@@ -241,8 +275,13 @@ c_code {
 #if MEMB
 		now.tab[a] = now.pT[h];
 #endif
-#if FORCE
+#if SINCES
 		now.since[a] = now.since[now.last[h]];
+#endif
+#if SINCES && !FORCE
+		if (now.pT[h] != now.tab[now.last[h]]) now.since[a] = ++now.tables;
+#endif
+#if FORCE
 		if (now.bi[h] == 99) { now.since[a] = now.forced; now.bi[h] = 0; }
 #endif
 		now.pend[h] = now.last[h] = a;
@@ -264,6 +303,12 @@ c_code {
 #if MEMB
 		now.pT[h] = 0;
 #endif
+#if NH==2
+		now.ast[h] = 0;
+#endif
+#ifdef T_CLAIMED
+		now.un[h] = 0;
+#endif
 		gc();
 	}
 	static void release(int h) {
@@ -283,7 +328,11 @@ c_code {
 #ifdef T_RESERV		/* nobody is kept from anything */
 #define OWN(h,n) LNK(h,n)
 #else
+#ifdef T_CLAIMED
+#define OWN(h,n) (LNK(h,n) && (holder[n]==h+1 || (holder[n]==0 && IN(un[h],n))) && !IN(mv[h],n))
+#else
 #define OWN(h,n) (LNK(h,n) && holder[n]==h+1 && !IN(mv[h],n))
+#endif
 #endif
 #ifdef T_REPLAY
 #define RCH(h,n) OWN(h,n)
@@ -292,10 +341,27 @@ c_code {
 #endif
 #define OWNM (OWN(h,0)+2*OWN(h,1)+4*OWN(h,2)+8*OWN(h,3))
 #define CLM(h,n) (LNK(h,n) && !(holder[n]==o+1 && st[o]!=0 && IN(link[o],n)))
-#if GHOST && !defined(T_GHOST)	/* a claim, and a new session, wait until all that is older is over */
-#define SESSION(n) if :: gv[n] -> if :: v[(n)*R+gr[n]]=gv[n] :: true fi; gv[n]=0; gr[n]=0 :: else fi
+/* a claim, and a new session, wait until all that is older is over: it has landed, or was lost before (WAKES; a d_step
+ * takes the first of several ways, so there is no choice here) */
+#if GHOST && !defined(T_GHOST)
+#define SESSION(n) if :: gv[n] -> v[(n)*R+gr[n]]=gv[n]; gv[n]=0; gr[n]=0 :: else fi; SESSIONMETA(n)
 #else
 #define SESSION(n) skip
+#endif
+#if GHOSTMETA
+#define LANDS(n) if :: gk[n]==1 -> age[n]=gx[n] :: gk[n]==2 -> intent[n]=gx[n] :: gk[n]==3 -> stale[(n)*R+gs[n]]=gx[n] :: else fi
+#define NOGHOSTMETA(n) gk[n]=0; gx[n]=0; gs[n]=0
+#define SESSIONMETA(n) if :: gk[n] -> LANDS(n); NOGHOSTMETA(n); c_code { gc(); } :: else fi
+#else
+#define NOGHOSTMETA(n) skip
+#define SESSIONMETA(n) skip
+#endif
+#if NH==2
+#define NOTASTRAY(n) ast[h]=ast[h]&~B(n)
+#define ISASTRAY(n) IN(ast[h],n)
+#else
+#define NOTASTRAY(n) skip
+#define ISASTRAY(n) false
 #endif
 #define CLAIM(n) if :: holder[n]==o+1 && st[o]!=0 -> mv[o]=mv[o]|B(n) :: else fi; holder[n]=h+1; mv[h]=mv[h]&~B(n)
 #define BM(m,S) (!IN(bound[h],m) || ((m)&(S)))
@@ -322,6 +388,11 @@ c_code {
 #define NAMED (ATT|sa[h])
 #endif
 #define RD(r) (NAMED|(join[h]&~stl[X(r)]))
+#ifdef T_STALEREAD	/* read where it is stale */
+#define READERS(r) (NAMED|join[h])
+#else
+#define READERS(r) RD(r)
+#endif
 #define TK(r) (RD(r)|((rz[h]!=0 && rr[h]==(r))*(1<<(rz[h]+(rz[h]==0)-1))))
 #ifdef T_INTENT
 #define IREQ 0
@@ -369,7 +440,11 @@ c_code {
 #define VOTES true
 #else
 /* where the votes change it takes a majority of those before, too */
+#ifdef T_VOTESBEFORE	/* of the new votes alone */
+#define VOTES (!QUORUM || POP(pdone[h]&PTAB)>=MAJ(PTAB))
+#else
 #define VOTES (!QUORUM || (POP(pdone[h]&PTAB)>=MAJ(PTAB) && (!MEMB || cur[h]==0 || POP(pdone[h]&TAB)>=MAJ(TAB))))
+#endif
 #endif
 #if R==2
 #define ANYSTL(S) ((S)&(stl[X(0)]|stl[X(1)]))
@@ -379,6 +454,14 @@ c_code {
 #define ANYSTL(S) ((S)&stl[X(0)])
 #define ALLSDONE(S) SUB(S,sdone[X(0)])
 #define ANYSTALE stl[X(0)]
+#endif
+#ifdef T_LAST		/* the last attached node is left out, whoever is joining */
+#define BADSTL (IN(pS[h]&ATT,0)+IN(pS[h]&ATT,1)+IN(pS[h]&ATT,2)!=0 && ANYSTL(pS[h]))
+#define LASTGOES \
+	:: d_step { serv[h] && pS[h]==0 && !(NAMED&OWNM) && (join[h]&OWNM) -> pS[h]=join[h]&OWNM; printf("h%d detaches the last, att %d\n",h,pS[h]); SAMETABLE; pend[h]=0; pdone[h]=0 }
+#else
+#define BADSTL ANYSTL(pS[h])
+#define LASTGOES
 #endif
 #ifdef T_META		/* attached before the bits are on it */
 #define READY(n) (IN(join[h]&~ANYSTALE,n) && age[n]!=0)
@@ -394,7 +477,7 @@ c_code {
 #define WRT(n) v[(n)*R+wr[h]]=wv[h]; kept[X(wr[h])]=kept[X(wr[h])]|B(n); wsent[h]=wsent[h]|B(n)
 #define SND(n) if :: pend[h]==0 -> c_code { newage(Phead->h); } :: else fi; \
 	bound[h]=bound[h]|B(pS[h]); sa[h]=sa[h]|pS[h]; age[n]=pend[h]; c_code { gc(); }
-#define CANSND(n) (st[h]==2 && pS[h]!=0 && IN(PTAB,n) && STALEFIRST && !IN(pdone[h],n) && RCH(h,n) && ORDER(n) && !ANYSTL(pS[h]) && (IN(pS[h],n) || (age[n]!=0 && ADMITS(n))))
+#define CANSND(n) (st[h]==2 && pS[h]!=0 && IN(PTAB,n) && STALEFIRST && !IN(pdone[h],n) && RCH(h,n) && ORDER(n) && !BADSTL && !ISASTRAY(n) && (IN(pS[h],n) || (age[n]!=0 && ADMITS(n))))
 #ifdef T_DRAIN		/* copied while a change is under way there */
 #define QUIET(r) true
 #else
@@ -404,11 +487,14 @@ c_code {
 #define SAY said=said|(1<<cur[h])
 #define OWNER (forced || owner==h+1)
 #define ALLOWED(n) ((anc[age[n]]&~anc[last[h]]&said)==0)
-#define SINCESAME(n) (since[age[n]]==since[last[h]])
 #else
 #define SAY skip
 #define OWNER (owner==h+1)
 #define ALLOWED(n) true
+#endif
+#if SINCES
+#define SINCESAME(n) (since[age[n]]==since[last[h]])
+#else
 #define SINCESAME(n) true
 #endif
 #if UNWR
@@ -525,8 +611,22 @@ c_code {
 #define ADMITS(n) (age[n]==0 || IN(anc[last[h]],age[n]) || (!IN(anc[age[n]],last[h]) && COUNTS(n)))
 #endif
 
+/* Joining::judge: that a side that is left behind can't have been in force is true of a head that nobody replaced */
+#ifdef T_JUDGELEASE
+#define JUDGED(n) ADMITS(n)
+#else
+#define JUDGED(n) (ADMITS(n) && (age[n]==0 || IN(anc[last[h]],age[n]) || !COUNTS(n) || LEASEBUT(n)))
+#endif
+/* another head had it, and let it go: it is claimed before it is looked at, and stays so if it is refused */
+#if NH==2
+#define REFUSED(n,c) :: d_step { serv[h] && IN(TAB,n) && (c) && CLM(h,n) && !JUDGED(n) && !(OWN(h,n) && ISASTRAY(n)) -> \
+	printf("h%d claims n%d, and refuses it\n",h,n); SESSION(n); CLAIM(n); ast[h]=ast[h]|B(n) }
+#else
+#define REFUSED(n,c)
+#endif
+
 #if GHOST
-#define NOGHOST(n) gv[n]=0; gr[n]=0
+#define NOGHOST(n) gv[n]=0; gr[n]=0; NOGHOSTMETA(n)
 #else
 #define NOGHOST(n) skip
 #endif
@@ -539,19 +639,36 @@ c_code {
 #define VOTE(n) \
 :: d_step { CANSND(n) -> printf("h%d age to n%d: att %d\n",h,n,pS[h]); SND(n); pdone[h]=pdone[h]|B(n) } \
 :: d_step { CANSND(n) && faults -> printf("h%d age to n%d: att %d, answer lost\n",h,n,pS[h]); SND(n); LOSE(n) } \
-:: d_step { serv[h] && pS[h]==0 && age[n]!=cur[h] && IN(TAB,n) && (n>=N || IN(join[h],n)) && RCH(h,n) && NEWCOMER(n) -> age[n]=cur[h]; c_code { gc(); } } \
+:: d_step { serv[h] && pS[h]==0 && age[n]!=cur[h] && IN(TAB,n) && (n>=N || IN(join[h],n)) && RCH(h,n) && !ISASTRAY(n) && NEWCOMER(n) -> age[n]=cur[h]; c_code { gc(); } } \
+LATEMETA(n) \
 TEAR(n)
 
-#if TORN
-#ifdef T_COPIES		/* one superblock instead of two, one after the other */
-#define TORNAGE(n) broken=broken|B(n)
+#if GHOSTMETA	/* the link breaks while a superblock is on its way */
+#define LATEMETA(n) \
+:: d_step { CANSND(n) && faults && gk[n]==0 -> printf("h%d age to n%d: att %d, is stuck\n",h,n,pS[h]); \
+	if :: pend[h]==0 -> c_code { newage(Phead->h); } :: else fi; \
+	bound[h]=bound[h]|B(pS[h]); sa[h]=sa[h]|pS[h]; gk[n]=1; gx[n]=pend[h]; LOSE(n); c_code { gc(); } }
+#define LATEBITS(n,r) \
+:: d_step { ws[h]==1 && wr[h]==r && IN(IREQ&~him[X(r)],n) && RCH(h,n) && faults && gk[n]==0 -> printf("h%d intent r%d to n%d is stuck\n",h,r,n); \
+	gk[n]=2; gx[n]=intent[n]|B(r); LOSE(n) } \
+:: d_step { serv[h] && !(ws[h]!=0 && wr[h]==r) && CLEAN(r) && IN(him[X(r)],n) && STALEDURABLE(r) && RCH(h,n) && faults && gk[n]==0 -> \
+	printf("h%d cleared intent r%d to n%d is stuck\n",h,r,n); gk[n]=2; gx[n]=intent[n]&~B(r); him[X(r)]=him[X(r)]&~B(n); LOSE(n) } \
+:: d_step { st[h]==2 && IN((serv[h] -> NAMED|mcop[h]|pS[h] : pS[h])&~sdone[X(r)],n) && RCH(h,n) && faults && gk[n]==0 -> \
+	printf("h%d stale bits r%d %d to n%d are stuck\n",h,r,stl[X(r)],n); gk[n]=3; gx[n]=stl[X(r)]; gs[n]=r; LOSE(n) }
 #else
-#define TORNAGE(n) if :: true :: age[n]=pend[h] fi
+#define LATEMETA(n)
+#define LATEBITS(n,r)
 #endif
-#define TEAR(n) \
+#if TORN
+#define TEAR1(n,HELD_AGE) \
 :: d_step { CANSND(n) && faults -> printf("n%d loses power while its superblock is written: att %d\n",n,pS[h]); \
 	if :: pend[h]==0 -> c_code { newage(Phead->h); } :: else fi; \
-	bound[h]=bound[h]|B(pS[h]); sa[h]=sa[h]|pS[h]; TORNAGE(n); faults--; up=up&~B(n); DROPPED(n); rs[h]=rs[h]|(B(n)&ALLN); c_code { gc(); } }
+	bound[h]=bound[h]|B(pS[h]); sa[h]=sa[h]|pS[h]; HELD_AGE; faults--; up=up&~B(n); DROPPED(n); rs[h]=rs[h]|(B(n)&ALLN); c_code { gc(); } }
+#ifdef T_COPIES		/* one superblock instead of two, one after the other */
+#define TEAR(n) TEAR1(n,broken=broken|B(n))
+#else
+#define TEAR(n) TEAR1(n,skip) TEAR1(n,age[n]=pend[h])
+#endif
 #else
 #define TEAR(n)
 #endif
@@ -572,8 +689,9 @@ TEAR(n)
 COPY(n,r,0) COPY(n,r,1) COPY2(n,r) \
 :: d_step { rz[h]==n+1 && rr[h]==r && RCH(h,n) -> printf("h%d n%d copied r%d\n",h,n,r); \
 	if :: RESYNCFLUSH -> d[(n)*R+(r)]=v[(n)*R+(r)] :: else fi; stl[X(r)]=stl[X(r)]&~B(n); sdone[X(r)]=0; rz[h]=0; rr[h]=0 } \
-:: d_step { serv[h] && IN(RD(r),n) && RCH(h,n) && v[(n)*R+(r)]!=hv[X(r)] && !ISUNW(r) && !(ws[h]==2 && wr[h]==r && IN(wsent[h],n) && v[(n)*R+(r)]==wv[h]) -> \
+:: d_step { serv[h] && IN(READERS(r),n) && RCH(h,n) && v[(n)*R+(r)]!=hv[X(r)] && !ISUNW(r) && !(ws[h]==2 && wr[h]==r && IN(wsent[h],n) && v[(n)*R+(r)]==wv[h]) -> \
 	printf("P2: n%d would serve %d in r%d, not %d\n",n,v[(n)*R+(r)],r,hv[X(r)]); assert(false) } \
+LATEBITS(n,r) \
 UNWRITTEN(n,r)
 /* one sector holds the intent and one the stale bits: writing either mends the other one's damage here, which is
  * modelled as one: so it is written whole */
@@ -639,11 +757,12 @@ PARTS(n) \
 	EACH(GONE1); \
 	join[h]=join[h]&~B(n); mcop[h]=mcop[h]&~B(n); wack[h]=wack[h]&~B(n); wsent[h]=wsent[h]&~B(n); \
 	if :: rz[h]==n+1 -> rz[h]=0; rr[h]=0 :: else fi; GIVEUP(n); gn=0 } \
-:: d_step { serv[h] && IN(TAB,n) && (pS[h]==0 || IN(PTAB,n)) && !IN(NAMED|pS[h]|join[h],n) && CLM(h,n) && !KEPT(n) && ADMITS(n) -> gn=n; printf("h%d joins n%d\n",h,n); SESSION(n); CLAIM(n); \
+:: d_step { serv[h] && IN(TAB,n) && (pS[h]==0 || IN(PTAB,n)) && !IN(NAMED|pS[h]|join[h],n) && CLM(h,n) && !KEPT(n) && JUDGED(n) -> gn=n; printf("h%d joins n%d\n",h,n); SESSION(n); CLAIM(n); NOTASTRAY(n); \
 	assert(ALLOWED(n)); /* what was acknowledged elsewhere is not overwritten */ \
 	assert(QUORUM || FORCE || age[n]==0 || IN(anc[last[h]],age[n])); /* nothing diverges without --force */ \
 	rs[h]=rs[h]&~B(n); wack[h]=wack[h]&~B(n); wsent[h]=wsent[h]&~B(n); join[h]=join[h]|B(n); fdone[h]=fdone[h]&~B(n); \
 	EACH(OWN1); gn=0 } \
+REFUSED(n,(pS[h]==0 || IN(PTAB,n)) && !IN(NAMED|pS[h]|join[h],n) && !KEPT(n)) \
 :: d_step { serv[h] && pS[h]==0 && IN(join[h]&~ANYSTALE&~mcop[h],n) && ALLSDONE(ATT) && RCH(h,n) -> gn=n; \
 	printf("h%d metadata to n%d\n",h,n); mcop[h]=mcop[h]|B(n); EACH(COPY1); COPYUNW(n); gn=0 } \
 :: d_step { serv[h] && pS[h]==0 && READY(n) && RCH(h,n) -> pS[h]=ATT|B(n); SAMETABLE; pend[h]=0; pdone[h]=0; MARK(pS[h]) } \
@@ -667,14 +786,9 @@ MEMBER(n)
 #define LATE(n)
 #endif
 #if MEMB	/* who is in the table: one at a time; not while it is attached */
-#ifdef T_ONEATATIME
-#define LEAVING(n) (ALLN&~NAMED)
-#else
-#define LEAVING(n) B(n)
-#endif
 #define MEMBER(n) \
 :: d_step { serv[h] && pS[h]==0 && moves && IN(TAB,n) && !IN(NAMED|join[h],n) && POP(MEM)>1 -> \
-	printf("h%d takes n%d out of the table\n",h,n); moves--; pS[h]=ATT; pT[h]=TAB&~LEAVING(n); pend[h]=0; pdone[h]=0; MARK(pS[h]) } \
+	printf("h%d takes n%d out of the table\n",h,n); moves--; pS[h]=ATT; pT[h]=TAB&~B(n); pend[h]=0; pdone[h]=0; MARK(pS[h]) } \
 :: d_step { serv[h] && pS[h]==0 && !IN(TAB,n) && !IN(NAMED|join[h],n) && CLM(h,n) && moves -> \
 	printf("h%d puts n%d into the table, erased\n",h,n); moves--; SESSION(n); CLAIM(n); age[n]=0; intent[n]=0; BLANK(n); \
 	SLOT(n); pS[h]=ATT; pT[h]=TAB|B(n); pend[h]=0; pdone[h]=0; MARK(pS[h]); c_code { gc(); } }
@@ -696,7 +810,16 @@ MEMBER(n)
 #define FENCED false
 #else
 #define FENCED (mv[h] && (!LEFT || !BOUNDOK(LEFT) || (QUORUM && OPEN(0)+OPEN(1)+OPEN(2)+OPEN(3)<MAJ(TAB))))
-#define OPEN(n) (n<V && IN(TAB,n) && !IN(mv[h],n) && !(holder[n]==o+1 && st[o]!=0 && IN(link[o],n)))
+#ifdef T_ASTRAYVOTE	/* one that went on with another head counts for whether an age can be formed */
+#define MAYVOTE(n) true
+#else
+#ifdef T_DIVERGEDVOTE	/* ... only if it has diverged, and sides are not counted, for they disagree on who votes */
+#define MAYVOTE(n) !(ISASTRAY(n) && (COUNTS(n) || IN(anc[age[n]],last[h])))
+#else
+#define MAYVOTE(n) !ISASTRAY(n)
+#endif
+#endif
+#define OPEN(n) (n<V && IN(TAB,n) && !IN(mv[h],n) && MAYVOTE(n) && !(holder[n]==o+1 && st[o]!=0 && IN(link[o],n)))
 #endif
 #define EVEN(r) (flushed[r]==hv[X(r)])
 #if MEMB
@@ -713,12 +836,15 @@ MEMBER(n)
 #define GOOD(h) (serv[h] && att[cur[h]]==DATAOF(h) && nextv==K && ws[h]==0 && fs[h]==0 && pS[h]==0 && EVENOF(h))
 
 /* pings: a head that was displaced learns it before its successor serves (takeover / 2) */
+#define HELD(n) (n<V && IN(TAB,n) && holder[n]==h+1 && !IN(mv[h],n) && !ISASTRAY(n))
+#define SAYS(n) (HELD(n) || !IN(NAMED,n))
 #ifdef T_LEASE
 #define LEASE true
 #else
-#define HELD(n) (n<V && IN(TAB,n) && holder[n]==h+1 && !IN(mv[h],n))
-#define LEASE (QUORUM -> HELD(0)+HELD(1)+HELD(2)+HELD(3)>=MAJ(TAB) : !(mv[h]&NAMED))
+#define LEASE (QUORUM -> HELD(0)+HELD(1)+HELD(2)+HELD(3)>=MAJ(TAB) : SAYS(0)&&SAYS(1)&&SAYS(2))
 #endif
+#define BUT(m,n) (m!=(n) && HELD(m))
+#define LEASEBUT(n) (BUT(0,n)+BUT(1,n)+BUT(2,n)+BUT(3,n)>=MAJ(TAB))
 #define FLUSHEDR(r) flushed[r]=hv[X(r)]
 #define LOST(r) (hv[X(r)]<=nextv && (FORCED(r) || hv[X(r)]>=flushed[r]))
 #if FORCE
@@ -732,13 +858,36 @@ MEMBER(n)
 #define ENDCOPY1(r) him[X(r)]=him[X(r)]&(pS[h]|mcop[h])
 #define NOTTK1(r) if :: wr[h]==r -> SETSTL(r,ALLN&~TK(r)) :: else fi
 
+#if SINCES && !FORCE
+#define CONFIGURED(n) IN(conf,n)
+#else
+#define CONFIGURED(n) true
+#endif
+#define SEES (LNK(h,0)+2*LNK(h,1)+4*LNK(h,2)+8*LNK(h,3))
+#ifdef T_LOOKAGAIN	/* what was seen before the claim decides */
+#define FIRSTLOOK c_code { now.cur[Phead->h] = now.last[Phead->h] = canstart(avail(Phead->h), 0); }
+#define SECONDLOOK if :: (got[h]&ATT) && !(SEES&~got[h]) :: else -> cur[h]=0 fi
+#else
+#define FIRSTLOOK skip
+#define SECONDLOOK c_code { now.cur[Phead->h] = now.last[Phead->h] = canstart(now.got[Phead->h], 0); }
+#endif
+#ifdef T_CLAIMED	/* one that was away while the others were claimed takes part */
+#define STILLMINE un[h]=SEES&~got[h]; got[h]=(got[h]|un[h])&OWNM; un[h]=un[h]&got[h]
+#else
+#ifdef T_CLAIMLOST	/* a reservation is lost between the claim and the second look, and it goes unseen */
+#define STILLMINE skip
+#else
+#define STILLMINE got[h]=got[h]&OWNM
+#endif
+#endif
+
 proctype head(byte h)
 {
 	byte gn = 0;
 	do
 	:: fin -> break
 	/* mirrored.cc, assemble(): look, claim, look again (rule 9), then an age with one attached node (rule 6) */
-	:: d_step { c_expr { CANSTART } -> st[h]=1 }
+	:: d_step { c_expr { CANSTART } -> st[h]=1; FIRSTLOOK }
 #if FORCE
 	:: d_step { c_expr { CANFORCE } && forced<FORCE -> printf("h%d starts by force\n",h); forced++; st[h]=1; bi[h]=50 }
 	:: d_step { st[h]==1 && bi[h]>=50 && bi[h]<50+V -> if :: CLM(h,bi[h]-50) -> SESSION(bi[h]-50); CLAIM(bi[h]-50); got[h]=got[h]|B(bi[h]-50) :: else fi; bi[h]=bi[h]+1 }
@@ -746,9 +895,8 @@ proctype head(byte h)
 		c_code { now.cur[Phead->h] = now.last[Phead->h] = canstart(now.got[Phead->h], 1); };
 		if :: cur[h] -> st[h]=3; bi[h]=99 :: else -> c_code { release(Phead->h); wipe(Phead->h); } fi }
 #endif
-	:: d_step { st[h]==1 && bi[h]<V -> if :: CLM(h,bi[h]) -> SESSION(bi[h]); CLAIM(bi[h]); got[h]=got[h]|B(bi[h]) :: else fi; bi[h]=bi[h]+1 }
-	:: d_step { st[h]==1 && bi[h]==V -> got[h]=got[h]&OWNM;
-		c_code { now.cur[Phead->h] = now.last[Phead->h] = canstart(now.got[Phead->h], 0); };
+	:: d_step { st[h]==1 && bi[h]<V -> if :: CLM(h,bi[h]) && CONFIGURED(bi[h]) -> SESSION(bi[h]); CLAIM(bi[h]); got[h]=got[h]|B(bi[h]) :: else fi; bi[h]=bi[h]+1 }
+	:: d_step { st[h]==1 && bi[h]==V -> STILLMINE; SECONDLOOK;
 		if :: cur[h] -> st[h]=3 :: else -> c_code { release(Phead->h); wipe(Phead->h); } fi }
 	/* can't go on assembling, or fenced */
 	:: d_step { ((st[h]==2 && !serv[h] && ((pS[h]&~OWNM) || (QUORUM && bi[h]!=99 && POP(OWNM&PTAB)<MAJ(PTAB)))) || (st[h]==3 && !(CHOOSE(0)||CHOOSE(1)||(N==3&&CHOOSE(2))))
@@ -769,9 +917,10 @@ proctype head(byte h)
 	:: d_step { serv[h] && (((NAMED|pS[h])&~OWNM) || ANYSTL(pS[h])) && SNEW && SNEW!=pS[h] && BOUNDOK(SNEW) ->
 		if :: SNEW==ATT && SUB(sa[h],ATT) -> pS[h]=0 :: else -> pS[h]=SNEW fi;
 		printf("h%d detaches, att %d\n",h,pS[h]); SAMETABLE; pend[h]=0; pdone[h]=0; MARK(SNEW) }
+	LASTGOES
 	/* in force (rule 4) */
-	:: d_step { pend[h]!=0 && SUB(pS[h],pdone[h]) && VOTES && !ANYSTL(pS[h]) && (serv[h] || (!(pS[h]&mv[h]) && (!QUORUM || LEASE))) -> printf("h%d age in force, att %d\n",h,pS[h]);
-		cur[h]=pend[h]; pend[h]=0; bound[h]=B(pS[h]); sa[h]=pS[h]; join[h]=join[h]&~pS[h]; mcop[h]=mcop[h]&~(pS[h]|ANYSTALE);
+	:: d_step { pend[h]!=0 && SUB(pS[h],pdone[h]) && VOTES && !BADSTL && (serv[h] || (!(pS[h]&mv[h]) && (!QUORUM || LEASE))) -> printf("h%d age in force, att %d\n",h,pS[h]);
+		cur[h]=pend[h]; pend[h]=0; CONFIGURE; bound[h]=B(pS[h]); sa[h]=pS[h]; join[h]=join[h]&~pS[h]; mcop[h]=mcop[h]&~(pS[h]|ANYSTALE);
 		EACH(ENDCOPY1); pS[h]=0; pdone[h]=0; c_code { gc(); };
 		if :: !serv[h] -> serv[h]=1; owner=h+1; printf("h%d serves %d\n",h,hv[X(0)]); EACH(KEEPS1); EACH(TRUTH1) :: else fi }
 	VOTE(0) VOTE(1)
@@ -786,7 +935,8 @@ proctype head(byte h)
 	NODE(2)
 #endif
 #if WIT
-	:: d_step { serv[h] && !OWN(h,N) && CLM(h,N) && ADMITS(N) -> CLAIM(N); rs[h]=rs[h]&~B(N) }
+	:: d_step { serv[h] && (!OWN(h,N) || ISASTRAY(N)) && CLM(h,N) && JUDGED(N) -> SESSION(N); CLAIM(N); NOTASTRAY(N); rs[h]=rs[h]&~B(N) }
+	REFUSED(N,true)
 #endif
 	od
 }
@@ -811,8 +961,16 @@ LINK(0,n) LINK2(n)
 #define LINK2(n)
 #endif
 #define CRASH(h) :: d_step { faults && st[h]!=0 -> printf("h%d crashes\n",h); faults--; c_code { wipe(h); } }
-#if GHOST	/* a paused exporter wakes */
-#define WAKES(n) :: d_step { gv[n] -> printf("n%d writes %d, which came late\n",n,gv[n]); v[(n)*R+gr[n]]=gv[n]; gv[n]=0; gr[n]=0 }
+#if GHOST	/* a paused exporter wakes, or the connection had broken before */
+#define WAKES(n) :: d_step { gv[n] -> printf("n%d writes %d, which came late\n",n,gv[n]); v[(n)*R+gr[n]]=gv[n]; gv[n]=0; gr[n]=0 } \
+:: d_step { gv[n] -> printf("n%d: what was late is lost\n",n); gv[n]=0; gr[n]=0 } \
+WAKESMETA(n)
+#if GHOSTMETA
+#define WAKESMETA(n) :: d_step { gk[n] -> printf("n%d: metadata of kind %d, %d, came late\n",n,gk[n],gx[n]); LANDS(n); NOGHOSTMETA(n); c_code { gc(); } } \
+:: d_step { gk[n] -> printf("n%d: late metadata is lost\n",n); NOGHOSTMETA(n); c_code { gc(); } }
+#else
+#define WAKESMETA(n)
+#endif
 #else
 #define WAKES(n)
 #endif
@@ -828,7 +986,12 @@ LINK(0,n) LINK2(n)
 :: d_step { forced && serv[0] && age[n]!=0 && !IN(anc[last[0]],age[n]) && !IN(join[0],n) -> printf("n%d is erased\n",n); ERASE(n) }
 #define ERASE(n) age[n]=0; intent[n]=0; c_code { gc(); }
 #else
+#if SINCES	/* a person knows which side the votes changed on last, if that keeps them from being counted */
+#define LATER(n,m) (n!=m && age[n]!=0 && age[m]!=0 && !IN(anc[age[m]],age[n]) && since[age[m]]>since[age[n]])
+#define RESOLVE(n) :: d_step { st[0]==0 && st[1]==0 && (LATER(n,0)||LATER(n,1)||(N==3&&LATER(n,N-1))) -> printf("n%d is erased\n",n); age[n]=0; intent[n]=0; c_code { gc(); } }
+#else
 #define RESOLVE(n)
+#endif
 #endif
 #define OTHERS(n) WAKES(n) ROTS(n) RESOLVE(n)
 
@@ -840,6 +1003,12 @@ proctype world()
 	CUT(0) CUT(1) OTHERS(0) OTHERS(1)
 #if V>2
 	CUT(2)
+#if N==2
+#if GHOST
+	WAKES(2)
+#endif
+	RESOLVE(2)
+#endif
 #endif
 #if N==3
 	OTHERS(2)
@@ -868,6 +1037,13 @@ init {
 #endif
 #if NH==2
 		link[1]=ALLV;
+#endif
+#if SLEPT		/* head 0 serves, all are its, and its links to all but node 0 are broken */
+		st[0]=2; serv[0]=1; owner=1; cur[0]=1; last[0]=1; bound[0]=B(ALLN); sa[0]=ALLN; link[0]=1; sdone[0]=ALLN;
+		holder[0]=1; holder[1]=1;
+#if V>2
+		holder[2]=1;
+#endif
 #endif
 #if UNWR
 		unw[0]=ALLR; unw[1]=ALLR; v[0]=99; d[0]=99; v[1]=99; d[1]=99;
