@@ -180,10 +180,14 @@ std::optional<Administrator::Order> Administrator::draw(const StorageStatus& sta
 std::optional<Administrator::Order> Administrator::mend(const StorageStatus& status) {
     if (!is_formed(status)) return std::nullopt;
     for (const NodeStatus& node : status.nodes) {
+        const auto place = std::ranges::find(places_, node.type,
+                                             [](const NodeSpec& each) { return to_string(each); });
+        // One that came half in: its superblock was being written for the first time.
+        if (is_node(node) && !node.in_sync && node.reason.contains("dst node replace") &&
+            place != places_.end())
+            return Order{.verb = Verb::replace, .node = node, .place = *place, .force = true};
         // A place that is no node: one that came half in, or went half out.
         if (!is_node(node) && node.connected) {
-            const auto place = std::ranges::find(
-                places_, node.type, [](const NodeSpec& each) { return to_string(each); });
             if (place == places_.end()) continue;
             return Order{
                 .verb = Verb::add, .place = *place, .is_witness = is_witness(node), .force = true};
@@ -238,10 +242,13 @@ async::Task<void> Administrator::carry_out(control::Daemon& daemon, Order order,
     if (!done) {
         if (done.error().text.empty())
             administrator.found(fmt::format("'{}' is refused, and nobody says why", what));
-        if (administrator.written_down() != before)
+        // Half of it is done, and noted.
+        const bool is_out = order.verb == Verb::replace &&
+                            done.error().text.contains("though the other one was removed");
+        if (is_out ? administrator.is_written_down(order.node.type)
+                   : administrator.written_down() != before)
             administrator.found(
-                fmt::format("'{}' is refused ({}), and something else is written "
-                            "down than before",
+                fmt::format("'{}' is refused ({}), and what is written down is not what is so",
                             what, done.error().text));
         co_return;
     }
@@ -263,6 +270,8 @@ void Administrator::check(const StorageStatus& status, const Order& order) {
     switch (order.verb) {
         case Verb::remove:
         case Verb::replace:
+            // Another disk in its place becomes the same node.
+            if (order.place && to_string(*order.place) == order.node.type) break;
             if (node != nullptr) found(fmt::format("'{}' is done, and it is a node still", what));
             if (is_written_down(order.node.type))
                 found(fmt::format("'{}' is done, and a restart would look for it", what));

@@ -47,7 +47,6 @@ class FakeAttachment final : public Attachment {
     Task<Outcome<>> detach() override {
         script_.log.push_back("detach");
         if (script_.detach_waits) co_await script_.forced.wait();
-        if (script_.is_refused) failed = std::make_unique<FakeAttachment>(script_, "/dev/none");
         if (script_.is_refused) co_return refuse(ErrorCode::busy, "it is mounted");
         co_return Outcome<>{};
     }
@@ -78,6 +77,7 @@ class FakeWay final : public Way {
     Task<Outcome<std::unique_ptr<Attachment>>> attach(
         const Spec& spec, Shown, std::unique_ptr<Attachment>& failed) override {
         EXPECT_EQ(spec.via, kind_);
+        if (script_.is_refused) failed = std::make_unique<FakeAttachment>(script_, "/dev/none");
         if (script_.is_refused) co_return refuse(script_.refuses, "the kernel says no");
         co_return std::make_unique<FakeAttachment>(script_,
                                                    "/dev/" + std::string(to_string(kind_)) + "0");

@@ -474,10 +474,11 @@ async::Task<Outcome<>> Daemon::node_add(std::string storage, NodeSpec node, Addi
         list_node(*spec, node, how.is_witness);
     CO_TRY_VOID(check(next.config, fmt::format("storage '{}'", storage)));
     record(next.state, file_, *spec);
-    CO_TRY_VOID(note(next));
     // An empty storage is stopped: its nodes are opened when it is started.
+    if (was_empty) CO_TRY_VOID(note(next));
+    const auto noting = [&] { return note(next); };
     Outcome<> added = was_empty ? engine_.set_storage(*spec, replay_window(*spec, config_))
-                                : co_await engine_.add_node(storage, std::move(node), how);
+                                : co_await engine_.add_node(storage, std::move(node), how, noting);
     if (!added) co_return take_back(std::move(added.error()));
     adopt(std::move(next));
     co_return Outcome<>{};
@@ -509,8 +510,19 @@ async::Task<Outcome<>> Daemon::node_replace(std::string storage, std::string nod
     CO_TRY_VOID(check(next.config, fmt::format("storage '{}'", storage)));
     // Both are noted until it is known how it ends: what is no node is left alone.
     record(next.state, file_, *spec);
-    CO_TRY_VOID(note(next));
-    auto replaced = co_await engine_.replace_node(storage, std::move(node), std::move(by), how);
+    const auto noting = [&] { return note(next); };
+    CO_TRY(const std::string old, engine_.type_of(storage, node));
+    auto replaced =
+        co_await engine_.replace_node(storage, std::move(node), std::move(by), how, noting);
+    if (!replaced && !engine_.has_node(storage, old)) {
+        // It went, and the other one did not come.
+        Change without = change();
+        CO_TRY(StorageSpec* const rest, find_storage(without, storage));
+        erase_node(*rest, old);
+        record(without.state, file_, *rest);
+        CO_TRY_VOID(commit(std::move(without)));
+        co_return std::unexpected(std::move(replaced.error()));
+    }
     if (!replaced) co_return take_back(std::move(replaced.error()));
     // Another disk may have been put where the old one was.
     if (*replaced != newcomer) erase_node(*spec, *replaced);

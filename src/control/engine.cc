@@ -297,10 +297,11 @@ async::Task<Outcome<>> Engine::remove_storage(std::string name) {
     co_return stopped;
 }
 
-async::Task<Outcome<>> Engine::add_node(std::string name, NodeSpec node, Adding how) {
+async::Task<Outcome<>> Engine::add_node(std::string name, NodeSpec node, Adding how, Noting note) {
     CO_TRY(auto member, member_of(node));
     co_return co_await storages_.at(name)->add_node(
-        std::move(member), {.is_witness = how.is_witness, .force = how.force},
+        std::move(member),
+        {.is_witness = how.is_witness, .note = std::move(note), .force = how.force},
         around_.world.clock.now() + kCommandMax);
 }
 
@@ -339,17 +340,23 @@ bool Engine::has_node(const std::string& name, const std::string& type) const {
     });
 }
 
+Outcome<std::string> Engine::type_of(const std::string& name, const std::string& node) const {
+    TRY(storage::NodeStatus found, find_node(name, node));
+    return std::move(found.type);
+}
+
 Outcome<bool> Engine::is_witness(const std::string& name, const std::string& node) const {
     TRY(const storage::NodeStatus found, find_node(name, node));
     return std::ranges::find(found.flags, "witness") != found.flags.end();
 }
 
 async::Task<Outcome<std::string>> Engine::replace_node(std::string name, std::string node,
-                                                       NodeSpec spec, Adding how) {
+                                                       NodeSpec spec, Adding how, Noting note) {
     CO_TRY(const storage::NodeStatus found, find_node(name, node));
     CO_TRY(auto member, member_of(spec));
     CO_TRY_VOID(co_await storages_.at(name)->replace_node(
-        found.cookie, std::move(member), {.is_witness = how.is_witness, .force = how.force},
+        found.cookie, std::move(member),
+        {.is_witness = how.is_witness, .note = std::move(note), .force = how.force},
         around_.world.clock.now() + kCommandMax));
     co_return found.type;
 }

@@ -3,6 +3,7 @@
 // It knows specs and devices, no files, no API: the daemon tells it what there shall be.
 #pragma once
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -54,17 +55,22 @@ class Engine {
     /// Done in any case; the text says what acknowledged changes were lost in doing so. Suspends.
     async::Task<Outcome<>> stop_storage(std::string name, io::TimePoint deadline);
     async::Task<Outcome<>> remove_storage(std::string name);
-    async::Task<Outcome<>> add_node(std::string storage, NodeSpec node, Adding how);
+    /// Writes down what is about to be done (storage::Adding::note).
+    using Noting = std::function<Outcome<>()>;
+    async::Task<Outcome<>> add_node(std::string storage, NodeSpec node, Adding how, Noting note);
     /// The type of the node, as its spec is written, comes with the removal.
     async::Task<Outcome<std::string>> remove_node(std::string storage, std::string node,
                                                   bool force);
     /// One of its nodes is of that type. (A place that is no node does not count.)
     [[nodiscard]] bool has_node(const std::string& storage, const std::string& type) const;
+    /// What the configuration calls the node. Refused if there is no such node.
+    [[nodiscard]] Outcome<std::string> type_of(const std::string& storage,
+                                               const std::string& node) const;
     /// The node has metadata alone. Refused if there is no such node.
     [[nodiscard]] Outcome<bool> is_witness(const std::string& storage,
                                            const std::string& node) const;
     async::Task<Outcome<std::string>> replace_node(std::string storage, std::string node,
-                                                   NodeSpec spec, Adding how);
+                                                   NodeSpec spec, Adding how, Noting note);
     async::Task<Outcome<>> mark_node(std::string storage, std::string node, NodeMark mark,
                                      bool force);
     Outcome<> begin_comparison(const std::string& storage, bool repair);

@@ -499,12 +499,14 @@ async::Task<void> MirroredStorage::find_nodes() {
 std::string MirroredStorage::why_no_node(const Place& place, const metadata::Place& seen) const {
     const auto* const unreadable = std::get_if<metadata::Unreadable>(&seen.seen);
     const NodeRecord* const lost = lost_at(place.name());
-    if (lost != nullptr && unreadable != nullptr &&
-        unreadable->kind == metadata::Unreadable::Kind::blank)
+    if (lost != nullptr && unreadable != nullptr) {
+        const bool is_blank = unreadable->kind == metadata::Unreadable::Kind::blank;
         return fmt::format(
-            "is blank, and node {:016x} was there: put that disk back, or let this one take its "
-            "place: dst node replace {} {:016x} '{}'",
-            lost->cookie, name(), lost->cookie, place.name());
+            "{}, and node {:016x} was there: put that disk back, or let this one take its place: "
+            "dst node replace {} {:016x} '{}'{}",
+            metadata::to_string(*unreadable), lost->cookie, name(), lost->cookie, place.name(),
+            is_blank ? "" : " --force");
+    }
     return metadata::stranger(mirror_->form(), seen);
 }
 
@@ -591,6 +593,12 @@ void MirroredStorage::mirror_changed() {
     ++events_count_;
     events_.wake_all();
     changes_.wake_all();
+}
+
+bool MirroredStorage::remembers_others() const {
+    return std::ranges::any_of(places_, [](const auto& place) {
+        return !place->cookie() && !place->is_leaving() && place->may_hold_an_age();
+    });
 }
 
 Place* MirroredStorage::find(const Member& member) const {

@@ -64,6 +64,7 @@ class MirroredStorage final : public Storage,
     [[nodiscard]] bool awaits_members() const override { return !is_all_connected(); }
     void mirror_changed() override;
     void mirror_lost_changes() override { lose_changes(); }
+    [[nodiscard]] bool remembers_others() const override;
     [[nodiscard]] Outcome<> judge(const metadata::Reading& found) const override;
 
     async::Task<void> run();
@@ -99,6 +100,7 @@ class MirroredStorage final : public Storage,
     [[nodiscard]] Outcome<const metadata::NodeRecord*> record_of(node::Cookie node) const;
     async::Task<Outcome<Place*>> open_newcomer(MemberSpec spec, Adding adding,
                                                io::TimePoint deadline);
+    Outcome<> note_newcomer(Place& place, const Adding& adding);
     async::Task<Outcome<>> check_newcomer(Place& place, Adding adding,
                                           metadata::Cookie replaced = 0);
     async::Task<Outcome<>> replace_in_place(Place& place, metadata::NodeRecord record,

@@ -66,8 +66,19 @@ async::Task<Outcome<>> MirroredStorage::add_node(MemberSpec spec, Adding adding,
                         "another disk in its place, 'dst node remove' takes it out",
                         lost->cookie, spec.type));
     CO_TRY(Place* const place, co_await open_newcomer(spec, adding, deadline));
+    if (const Outcome<> noted = note_newcomer(*place, adding); !noted) co_return noted;
     const Outcome<> taken = co_await take_in(*place, adding, deadline);
     co_return explain(spec, "was not added", taken);
+}
+
+/// If that fails it is left alone.
+Outcome<> MirroredStorage::note_newcomer(Place& place, const Adding& adding) {
+    Outcome<> noted = adding.note ? adding.note() : Outcome<>{};
+    if (noted) return noted;
+    place.take_in_hand(false);
+    place.leave();
+    events_.wake_all();
+    return noted;
 }
 
 /// A place for it, open and fit to become a node. On refusal it is closed again.
@@ -336,6 +347,7 @@ async::Task<Outcome<>> MirroredStorage::replace_node(node::Cookie node, MemberSp
                           co_await replace_in_place(*place, *record, adding, deadline));
     // All that may be refused comes first: a node less is worse than a node that is not there.
     CO_TRY(Place* const place, co_await open_newcomer(spec, adding, deadline));
+    if (const Outcome<> noted = note_newcomer(*place, adding); !noted) co_return noted;
     if (const Outcome<> out = co_await take_out(node, deadline); !out) {
         place->leave();
         events_.wake_all();

@@ -149,6 +149,7 @@ async::Task<metadata::Place> Place::look(std::vector<SectorCount> sizes) {
     }
     has_failed_look_ = false;
     place.instance = instance();
+    may_hold_an_age_ = found->reading.has_value();
     if (!found->reading) {
         place.seen = found->reading.error();
     } else if (const metadata::Form& form = found->reading->form;
@@ -190,6 +191,7 @@ async::Task<metadata::Place> Place::look(std::vector<SectorCount> sizes) {
 }
 
 async::Task<Outcome<>> Place::erase() {
+    may_hold_an_age_ = false;
     for (unsigned copy = 0; copy < metadata::kSuperblockCopies; ++copy) {
         const auto range = metadata::superblock_place(size(), copy);
         if (!range) co_return refuse(ErrorCode::no_space, "it is too small for any metadata");

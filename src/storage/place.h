@@ -55,6 +55,8 @@ class Place final : public mirror::Backing, private node::Gate {
     [[nodiscard]] bool is_to_be_looked_at();
     /// It was looked at, and could not be read: it is worth while to try again some time later.
     [[nodiscard]] bool has_failed_look() const { return has_failed_look_; }
+    /// There is, or may be, a superblock.
+    [[nodiscard]] bool may_hold_an_age() const { return may_hold_an_age_; }
     /// The node that was found there; nothing if none was.
     [[nodiscard]] std::optional<metadata::Cookie> cookie() const { return cookie_; }
     /// It is made one.
@@ -127,6 +129,7 @@ class Place final : public mirror::Backing, private node::Gate {
     bool is_in_hand_ = false;
     bool has_failed_look_ = false;
     bool is_broken_ = false;
+    bool may_hold_an_age_ = true;  // unless it was looked at, and has none
     async::Semaphore looking_{1};  // one at a time
     bool is_leaving_ = false;
     bool is_used_ = false;  // a plain one, since we began to write to it

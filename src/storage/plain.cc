@@ -180,6 +180,7 @@ async::Task<Outcome<>> PlainStorage::add_node(MemberSpec spec, Adding adding,
     if (!is_formed())
         co_return refuse(ErrorCode::busy,
                          fmt::format("storage {} can't take a node now: {}", name(), obstacle()));
+    if (adding.note) CO_TRY_VOID(adding.note());
     auto added = make_member(spec, members_.size());
     adding_ = added.get();
     Member& member = added->member;

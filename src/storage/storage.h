@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -160,6 +161,10 @@ struct Overruling {
 /// How a node that comes in is to be taken.
 struct Adding {
     bool is_witness = false;
+    /// Called when nothing of another storage, or of an older age, lies there any more, and before
+    /// it is a node: whoever takes over after a crash in between may look there, and find nothing
+    /// that contradicts the others. An error refuses it.
+    std::function<Outcome<>()> note{};
     /// Whatever lies where its metadata will be is overwritten.
     bool force = false;
 };

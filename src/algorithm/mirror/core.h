@@ -46,6 +46,9 @@ class Owner {
     virtual void mirror_changed() = 0;
     /// What was acknowledged and not flushed may be lost: no copy is left that has kept it.
     virtual void mirror_lost_changes() {}
+    /// Somebody who is no node any more may hold an age of this storage, and be looked at by who
+    /// takes it over: he has to be known to have come before.
+    [[nodiscard]] virtual bool remembers_others() const { return false; }
 
   protected:
     ~Owner() = default;

@@ -183,6 +183,7 @@ Outcome<bool> Joining::judge(Node& node, const metadata::Superblock& found) cons
                                       metadata::to_string(found.form.history.age)));
         case metadata::Admission::is_diverged:
             if (node.is_given_up) break;
+            node.is_astray = true;
             return refuse(fmt::format(
                 "it has diverged: its age {} is not one that the present one ({}) came "
                 "from; 'dst node remove' and 'dst node add --force' have it overwritten",

@@ -95,6 +95,7 @@ async::Task<Outcome<>> Membership::change(Edit edit, io::TimePoint deadline) {
 
 /// Without what nobody remembers: that is known if it is known of every member what it holds.
 metadata::History Membership::forgetful(metadata::History history) const {
+    if (core_.owner.remembers_others()) return history;
     std::vector<metadata::Age> held;
     for (const NodeRecord& record : core_.form->nodes) {
         const Node* const node = core_.find(record.cookie);
