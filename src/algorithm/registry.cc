@@ -6,7 +6,6 @@
 #include <algorithm>
 #include <atomic>
 #include <exception>
-#include <ranges>
 
 namespace dst::algorithm {
 namespace {
@@ -99,10 +98,12 @@ std::vector<Registry::Listed> Registry::list() const {
 Outcome<std::shared_ptr<Registry::Entry>> Registry::find(std::string_view name) const {
     if (const auto found = entries_.find(name); found != entries_.end()) return found->second;
     // Mirrors are built in otherwise (src/storage/mirrored.h).
+    std::vector<std::string> names{"mirror"};
+    for (const auto& [known, entry] : entries_) names.push_back(known);
     return refuse(ErrorCode::not_found,
-                  fmt::format("unknown algorithm \"{}\": there are mirror, {}; others are loaded "
+                  fmt::format("unknown algorithm \"{}\": there are {}; others are loaded "
                               "with `dst algorithm load FILE`",
-                              name, fmt::join(std::views::keys(entries_), ", ")));
+                              name, fmt::join(names, ", ")));
 }
 
 }  // namespace dst::algorithm

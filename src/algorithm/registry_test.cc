@@ -69,8 +69,7 @@ TEST_F(RegistryTest, an_unknown_name_is_refused_with_those_that_are_known) {
     ASSERT_FALSE(refused.has_value());
     EXPECT_EQ(refused.error().code, ErrorCode::not_found);
     EXPECT_THAT(refused.error().text, HasSubstr("\"raid7\""));
-    EXPECT_THAT(refused.error().text, HasSubstr("linear, noting"));
-    EXPECT_THAT(Registry().create("raid7", {}).error().text, HasSubstr("there are none"));
+    EXPECT_THAT(refused.error().text, HasSubstr("mirror, linear, noting"));
     EXPECT_EQ(registry.unregister_algorithm("raid7").error().code, ErrorCode::not_found);
 }
 
