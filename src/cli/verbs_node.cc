@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <memory>
 #include <string>
 
@@ -31,6 +32,12 @@ Outcome<std::string> path_of(const Session& session, const Given& given) {
     // 'R: host/disk0' is 'R: host:10809/disk0'.
     std::string type = given.node;
     if (const auto spec = read_node(given.node)) type = control::to_string(*spec);
+    if (std::ranges::find(status.storages, given.storage, &control::StorageStatus::name) ==
+        status.storages.end())
+        return refuse(
+            ErrorCode::not_found,
+            fmt::format("there is no storage '{}': 'dst storage list' lists what there is",
+                        given.storage));
     std::string cookie;
     unsigned found = 0;
     for (const auto& storage : status.storages) {

@@ -261,6 +261,9 @@ Outcome<> Engine::start_storage(const std::string& name, const Starting& how) {
     const bool overrules = how.force || overruling.keep;
     if (!started.is_started()) return started.start(overruling);
     if (overrules) return started.overrule(overruling);
+    if (const std::string obstacle = started.obstacle(); !obstacle.empty())
+        return refuse(ErrorCode::exists,
+                      fmt::format("storage '{}' is started, and waits: {}", name, obstacle));
     return refuse(ErrorCode::exists, fmt::format("storage '{}' runs already", name));
 }
 

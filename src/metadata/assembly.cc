@@ -104,11 +104,13 @@ bool is_all_forced(const Situation& situation, const std::vector<Obstacle>& obst
 
 Decision make_new(const Situation& situation) {
     std::vector<Obstacle> obstacles;
+    const auto is_away = [](const Place& place) {
+        return std::holds_alternative<Unreachable>(place.seen);
+    };
+    if (std::ranges::any_of(situation.places, is_away))
+        obstacles.push_back({Kind::not_ready, text::not_ready(situation)});
     for (const Place& place : situation.places) {
-        if (std::holds_alternative<Unreachable>(place.seen)) {
-            obstacles.push_back({Kind::not_ready, text::not_ready(situation, place)});
-            continue;
-        }
+        if (is_away(place)) continue;
         const auto* unreadable = std::get_if<Unreadable>(&place.seen);
         const auto* superblock = std::get_if<Superblock>(&place.seen);
         const bool is_free = unreadable != nullptr ? unreadable->kind == Unreadable::Kind::blank

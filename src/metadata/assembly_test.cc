@@ -22,9 +22,10 @@ TEST(Making, begins_when_all_places_are_there_and_blank) {
 
 TEST(Making, waits_for_a_place_that_is_not_there_and_is_not_forced) {
     const auto wait = expect_wait(forced(situation({blank(0), away(1)})), Kind::not_ready);
-    EXPECT_EQ(wait.reason,
-              "a new storage is made when all of its nodes are there; waits for "
-              "R: host1:10809/disk: connection refused");
+    EXPECT_EQ(
+        wait.reason,
+        "no node that is there knows of it; waits for R: host1:10809/disk: connection refused "
+        "(if they don't either, it is made anew when all of them are there)");
 }
 
 TEST(Making, refuses_what_is_not_blank) {

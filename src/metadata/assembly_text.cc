@@ -152,9 +152,16 @@ std::string undecided(const Situation& situation, std::span<const Side> sides,
         list(sides), list(situation, absent), resolve(situation));
 }
 
-std::string not_ready(const Situation& situation, const Place& place) {
-    return fmt::format("a new storage is made when all of its nodes are there; waits for {}",
-                       unusable(situation, place));
+std::string not_ready(const Situation& situation) {
+    std::vector<std::string> away;
+    for (const Place& place : situation.places)
+        if (std::holds_alternative<Unreachable>(place.seen))
+            away.push_back(unusable(situation, place));
+    return fmt::format(
+        "no node that is there knows of it; waits for {} (if they don't either, it is made anew "
+        "when "
+        "all of them are there)",
+        fmt::join(away, ", "));
 }
 
 std::string how_to_free(const Situation& situation) {

@@ -41,7 +41,7 @@ struct Side {
 [[nodiscard]] std::string undecided(const Situation& situation, std::span<const Side> sides,
                                     std::span<const NodeRecord* const> absent);
 
-[[nodiscard]] std::string not_ready(const Situation& situation, const Place& place);
+[[nodiscard]] std::string not_ready(const Situation& situation);
 /// What to do about places that are none of a new storage's; follows the last of them.
 [[nodiscard]] std::string how_to_free(const Situation& situation);
 [[nodiscard]] std::string newer_version(const Place& place, const Unreadable& newer);
