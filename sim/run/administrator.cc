@@ -182,6 +182,11 @@ std::optional<Administrator::Order> Administrator::mend(const StorageStatus& sta
     for (const NodeStatus& node : status.nodes) {
         const auto place = std::ranges::find(places_, node.type,
                                              [](const NodeSpec& each) { return to_string(each); });
+        // An age that changes the votes, and was never in force, is on it alone: counting says
+        // nothing of that, and the reason says what to do.
+        if (is_node(node) && !node.in_sync &&
+            node.reason.contains("'dst node remove' and 'dst node add --force'"))
+            return Order{.verb = Verb::remove, .node = node, .place = {}};
         // One that came half in: its superblock was being written for the first time.
         if (is_node(node) && !node.in_sync && node.reason.contains("dst node replace") &&
             place != places_.end())

@@ -117,6 +117,7 @@ Volume& Stage::volume_of(const ClientSpec& spec) {
              is_same_mirror(volume->route(), route)))
             return *volume;
     std::vector<const Disk*> disks;
+    disks.reserve(route.disks.size());
     for (const Route::DiskAt& at : route.disks)
         disks.push_back(host(at.host->name).find_disk(at.disk->path));
     volumes_.push_back(std::make_unique<Volume>(name,
@@ -168,6 +169,7 @@ void Stage::add_client(Customer& customer) {
 
 void Stage::watch_processes() {
     std::vector<Process*> processes;
+    processes.reserve(servers_.size() + customers_.size());
     for (const Server& server : servers_) processes.push_back(server.process);
     for (const auto& customer : customers_) processes.push_back(customer->process);
     for (Process* const process : processes)

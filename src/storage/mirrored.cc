@@ -411,10 +411,10 @@ async::Task<Outcome<>> MirroredStorage::take_over(const metadata::Start& start) 
     std::vector<Cookie> others;
     for (const metadata::Member& source : start.sources) {
         const bool is_broken = places_[source.place]->is_broken();
+        // Each of them has the bitmaps, also those that are attached from the start.
+        if (!attached.empty()) others.push_back(source.cookie);
         if (attached.empty() || (start.base.stopped_cleanly && !is_broken))
             attached.push_back(source.cookie);
-        else
-            others.push_back(source.cookie);
     }
     for (const metadata::LeftOut& left : start.left_out)
         log::warning("storage {}: left out: {}", name(), left.reason);

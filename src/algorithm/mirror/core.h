@@ -129,6 +129,7 @@ struct Core {
     /// For loops that suspend: nodes may come and go meanwhile, but none of these is destroyed.
     [[nodiscard]] std::vector<Node*> snapshot() const {
         std::vector<Node*> all;
+        all.reserve(nodes.size());
         for (const auto& node : nodes) all.push_back(node.get());
         return all;
     }
