@@ -22,6 +22,10 @@ def summary(times):
             f"longest {took[-1] * 1e3:.1f} ms")
 
 
+def median(times):
+    return statistics.median(each.answered - each.sent for each in times)
+
+
 def rate(times, begin, end):
     return sum(1 for each in times if begin <= each.answered < end) / (end - begin)
 
@@ -66,9 +70,10 @@ def a_stopped_exporter_delays_writes_once_by_grace(lab: Lab):
     check(longest >= GRACE / 2, f"the longest wait was {longest:.2f} s: was it detached too early?")
     check(all(stopped - LONG <= each.sent <= stopped + GRACE + 1 for each in held),
           f"writes were held up more than once: {[each.sent - stopped for each in held]}")
-    # Two nodes are quicker than three; half is what else goes on on this machine.
-    check(rates[1] >= 0.5 * rates[0],
-          f"with two exporters {rates[1]:.0f} writes a second, with three {rates[0]:.0f}")
+    # By the middle one: what else this machine does stops all of it now and then, for long.
+    check(median(after) <= 2 * median(before),
+          f"with two exporters a write takes {median(after) * 1e3:.2f} ms, with three "
+          f"{median(before) * 1e3:.2f} ms")
     check_copies_equal([disk_of(lab, exporter) for exporter in exporters],
                        head.storage("vol")["size"] * 512)
 
