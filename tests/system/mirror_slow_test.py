@@ -104,7 +104,8 @@ def a_node_that_answers_late_is_left_out_until_it_is_quick(lab: Lab):
         check(held and all(each.sent < out for each in held),
               f"held up at {[each.sent - out for each in held]} s after it was left out")
         check(SLOW <= longest <= SLOW + 1.5, f"a write waited {longest:.2f} s")
-        check(after >= 0.4 * before, f"{after:.0f} writes a second, and {before:.0f} before")
+        # With it each write takes SLOW: a tenth would tell, and this machine stops now and then.
+        check(after >= 0.2 * before, f"{after:.0f} writes a second, and {before:.0f} before")
         lines = [line for line in head.process.log_text().splitlines() if "has to leave" in line]
         check(len(lines) == 1 and slow.remote in lines[0] and "slow: " in lines[0]
               and f"{SLOW:g} s" in lines[0], f"{lines}")
