@@ -514,8 +514,8 @@ async::Task<Outcome<>> Daemon::node_replace(std::string storage, std::string nod
     CO_TRY(const std::string old, engine_.type_of(storage, node));
     auto replaced =
         co_await engine_.replace_node(storage, std::move(node), std::move(by), how, noting);
-    if (!replaced && !engine_.has_node(storage, old)) {
-        // It went, and the other one did not come.
+    // It went, and the other one did not come. While it is not formed nobody can tell.
+    if (!replaced && engine_.is_ready(storage) && !engine_.has_node(storage, old)) {
         Change without = change();
         CO_TRY(StorageSpec* const rest, find_storage(without, storage));
         erase_node(*rest, old);
