@@ -159,8 +159,7 @@ std::string not_ready(const Situation& situation) {
             away.push_back(unusable(situation, place));
     return fmt::format(
         "no node that is there knows of it; waits for {} (if they don't either, it is made anew "
-        "when "
-        "all of them are there)",
+        "when all of them are there)",
         fmt::join(away, ", "));
 }
 

@@ -168,8 +168,7 @@ async::Task<metadata::Situation> MirroredStorage::look() {
     note_ends_of(situation);
     if (overruling_.force && around_.world.clock.now() >= overruling_until_) {
         log::warning(
-            "storage {}: what was said by force could not be done in {} s, and counts no "
-            "more",
+            "storage {}: what was said by force could not be done in {} s, and counts no more",
             name(), kForceMax / 1s);
         overruling_ = {.keep = overruling_.keep, .is_there = overruling_.is_there};
     }
@@ -471,22 +470,14 @@ async::Task<void> MirroredStorage::find_nodes() {
         if (stopping_ || !mirror_->fenced().empty()) co_return;
         if (place.is_in_hand()) continue;
         Cookie cookie = place.cookie().value_or(0);
-        if (const Place* const other = other_place_of(place)) {
-            // What that one has sent, and not made durable, nobody would send again.
-            place.forget_node();
-            if (place.note_stranger(fmt::format("is node {:016x}, which is at {} already: the same "
-                                                "disk by two ways, or a copy of it; name it once",
-                                                cookie, other->name())))
-                log::warning("storage {}: {} {}", name(), place.name(), place.why_stranger());
-            continue;
-        }
         if (is_new_node(place, seen, cookie)) {
             place.become_node(cookie);
-        } else if (cookie == 0 || mirror_->form().find(cookie) == nullptr ||
+        } else if (cookie == 0 || other_place_of(place) != nullptr ||
+                   mirror_->form().find(cookie) == nullptr ||
                    std::get<metadata::Superblock>(seen.seen).form.storage_id !=
                        mirror_->form().storage_id) {
-            place.forget_node();
             const std::string why = why_no_node(place, seen);
+            place.forget_node();
             if (place.note_stranger(why))
                 log::warning("storage {}: {} {}", name(), place.name(), why);
             continue;
@@ -497,6 +488,12 @@ async::Task<void> MirroredStorage::find_nodes() {
 }
 
 std::string MirroredStorage::why_no_node(const Place& place, const metadata::Place& seen) const {
+    // What the other one has sent, and not made durable, nobody would send again.
+    if (const Place* const other = other_place_of(place))
+        return fmt::format(
+            "is node {:016x}, which is at {} already: the same disk by two ways, or a copy of it; "
+            "name it once",
+            *place.cookie(), other->name());
     const auto* const unreadable = std::get_if<metadata::Unreadable>(&seen.seen);
     const NodeRecord* const lost = lost_at(place.name());
     if (lost != nullptr && unreadable != nullptr) {

@@ -61,6 +61,11 @@ Outcome<> Growing::check_nodes() const {
     return {};
 }
 
+Outcome<> Growing::check_going_on() const {
+    if (!core_.is_over() && !is_given_up_) return {};
+    return refuse(ErrorCode::cancelled, "the storage is being stopped");
+}
+
 Outcome<Shape> Growing::plan() const {
     TRY_VOID(check_nodes());
     std::vector<metadata::NodeGrowth> growths;
@@ -138,8 +143,7 @@ async::Task<Outcome<>> Growing::settle(io::TimePoint deadline) {
         co_return refuse(flushed.error().code,
                          fmt::format("flushing failed: {}", to_string(flushed.error().code)));
     while (true) {
-        if (core_.is_over() || is_given_up_)
-            co_return refuse(ErrorCode::cancelled, "the storage is being stopped");
+        CO_TRY_VOID(check_going_on());
         if (std::string who = obstacle(); !who.empty()) co_return refuse(ErrorCode::busy, who);
         if (is_settled()) co_return Outcome<>{};
         if (!co_await core_.progress_until(deadline))
@@ -168,8 +172,7 @@ async::Task<Outcome<>> Growing::zero_halves(const Shape& to, io::TimePoint deadl
 async::Task<Outcome<>> Growing::ask_in_time(Request request, io::TimePoint deadline) {
     request.if_connected = true;
     for (Node* const node : data_nodes()) {
-        if (core_.is_over() || is_given_up_)
-            co_return refuse(ErrorCode::cancelled, "the storage is being stopped");
+        CO_TRY_VOID(check_going_on());
         const Result<> done = co_await core_.deliveries.ask(*node, request, deadline);
         if (!done)
             co_return refuse(done.error().code,
@@ -214,8 +217,7 @@ async::Task<Outcome<>> Growing::prepare(const Shape& to, io::TimePoint deadline)
     for (Node* const node : data_nodes()) next_->bits.use_slot(node->slot);
     for (Node* const node : data_nodes()) begin_node(*node, next_->bits);
     while (true) {
-        if (core_.is_over() || is_given_up_)
-            co_return refuse(ErrorCode::cancelled, "the storage is being stopped");
+        CO_TRY_VOID(check_going_on());
         if (std::string who = obstacle(); !who.empty()) co_return refuse(ErrorCode::busy, who);
         for (const Node* const node : data_nodes())
             if (node->next_pages->failure() ||

@@ -47,6 +47,7 @@ class Growing {
     async::Task<Outcome<>> zero_halves(const Shape& to, io::TimePoint deadline);
     async::Task<Outcome<>> prepare(const Shape& to, io::TimePoint deadline);
     [[nodiscard]] bool is_prepared() const;
+    [[nodiscard]] Outcome<> check_going_on() const;
     [[nodiscard]] std::string obstacle() const;
     void begin_node(Node& node, Bits& bits);
     void switch_over();

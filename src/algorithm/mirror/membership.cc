@@ -71,6 +71,12 @@ Form Membership::successor() const {
     return next;
 }
 
+Outcome<> Membership::refuse_as_last() {
+    return refuse(ErrorCode::not_permitted,
+                  "no other node has all of the data: bring one in sync first, or give up with "
+                  "--force what the others lack");
+}
+
 async::Task<Outcome<>> Membership::change(Edit edit, io::TimePoint deadline) {
     const auto wish = std::make_shared<Wish>(std::move(edit));
     wishes_.push_back(wish);
@@ -81,10 +87,7 @@ async::Task<Outcome<>> Membership::change(Edit edit, io::TimePoint deadline) {
     std::erase(wishes_, wish);
     if (wish->is_done) co_return Outcome<>{};
     core_.changed();  // an age that it was sent with is void now
-    if (wish->is_impossible)
-        co_return refuse(ErrorCode::not_permitted,
-                         "no other node has all of the data: bring one in sync first, "
-                         "or give up with --force what the others lack");
+    if (wish->is_impossible) co_return refuse_as_last();
     if (core_.is_over()) co_return refuse(ErrorCode::cancelled, "the storage is being stopped");
     const std::string waits = obstacle();
     co_return refuse(

@@ -61,6 +61,8 @@ class Membership {
     /// is followed by one without it (a head that starts before that one is anywhere finds the
     /// former). Suspends.
     async::Task<Outcome<>> change(Edit edit, io::TimePoint deadline);
+    /// Why the only node that has all of the data stays.
+    [[nodiscard]] static Outcome<> refuse_as_last();
     /// `edit` takes the node out, and with it the majority that is asked for: an age without the
     /// node has to be in force before that. Until then `change` waits.
     [[nodiscard]] bool has_to_leave_first(const Node& node, const Edit& edit) const;

@@ -236,11 +236,12 @@ async::Task<Outcome<>> Mirror::load_one(Node& source, BitmapName name,
                                         const std::vector<metadata::Cookie>& others) {
     Bitmap damaged(core_.shape().regions());
     auto loaded = co_await joining_.load_bitmap(source, name, damaged);
-    if (!loaded) note_broken(source, loaded.error());
-    if (!loaded)
+    if (!loaded) {
+        note_broken(source, loaded.error());
         co_return refuse(loaded.error().code,
                          fmt::format("reading the bitmaps of {} failed: {}", source.type,
                                      to_string(loaded.error().code)));
+    }
     Bitmap bitmap = *std::move(loaded);
     const std::uint64_t damaged_here = damaged.count().value();
     for (auto other = others.begin(); damaged.any() && other != others.end(); ++other) {

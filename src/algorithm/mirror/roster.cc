@@ -130,10 +130,7 @@ async::Task<Outcome<>> Roster::detach(metadata::Cookie cookie, io::TimePoint dea
         CO_TRY(Node* const node, find(cookie));
         if (is_detached(*node)) co_return Outcome<>{};
         if (core_.is_over()) co_return refuse(ErrorCode::cancelled, "the storage is being stopped");
-        if (!membership_.expel(*node, "is being removed"))
-            co_return refuse(ErrorCode::not_permitted,
-                             "no other node has all of the data: bring one in sync first, "
-                             "or give up with --force what the others lack");
+        if (!membership_.expel(*node, "is being removed")) co_return Membership::refuse_as_last();
         if (!co_await core_.progress_until(deadline))
             co_return refuse(ErrorCode::timed_out, "it takes too long to go on without it");
     }
@@ -155,9 +152,7 @@ async::Task<Outcome<>> Roster::distrust(metadata::Cookie cookie, io::TimePoint d
         node->is_distrusted = true;
         if (!membership_.expel(*node, "marked dirty")) {
             node->is_distrusted = false;
-            co_return refuse(ErrorCode::not_permitted,
-                             "no other node has all of the data: bring one in sync first, "
-                             "or give up with --force what the others lack");
+            co_return Membership::refuse_as_last();
         }
     } else {
         make_all_stale(node->slot);

@@ -65,8 +65,7 @@ async::Task<Outcome<Comparison>> Verify::run(bool repair) {
         co_return refuse(ErrorCode::cancelled, "the storage was stopped before all was compared");
     log::info(
         "storage {}: compared: {} sectors differ, {} were made equal, {} have no majority, {} "
-        "could "
-        "not be compared",
+        "could not be compared",
         core_.settings.name, view_->different.value(), view_->repaired.value(),
         view_->undecided.value(), view_->skipped.value());
     core_.changed();
